@@ -1,0 +1,26 @@
+// Package modindex reads the module index that depmod(8) writes below
+// /lib/modules/RELEASE and answers which modules a device, a name or a symbol
+// stands for, and what each of them needs. It gives the answers of libkmod,
+// with these differences, each on purpose:
+//
+//   - All softdep lines of a module count. libkmod takes the first one only,
+//     so that btrfs or ksmbd, which have ten, get a tenth of what they ask for.
+//   - A query whose brackets are not balanced, as vendor strings in DMI data
+//     may be, is looked up; libkmod refuses it.
+//   - Names in modprobe.blacklist= may be written with '-'.
+//   - A module that several patterns name is given once.
+//
+// The package does not talk to the kernel: the image builder and PID 1 share
+// it. At boot it reads the .bin files through mmap(2) and parses nothing but
+// their headers. Where one is missing or its header is wrong, the text twin is
+// read and turned into the same form in memory, so there is one search for
+// both. Reduce writes the index of a smaller set of modules for an image.
+//
+// # Damaged files
+//
+// The files are checked while they are searched, never trusted: every offset is
+// compared with the size, the work of one search is bounded, and what is wrong
+// counts as "no match" and is kept for Err. That includes a file that shrinks
+// while it is mapped: the fault is caught and reported in the same way.
+// depmod itself never does that, for it renames a finished file into place.
+package modindex
