@@ -1,0 +1,39 @@
+package modload
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrNotFound: the index knows no module for the query.
+	ErrNotFound = errors.New("no such module in the index")
+
+	// ErrRefused: the module's init function returned an error. It is the
+	// ordinary answer of a driver that does not find its hardware.
+	ErrRefused = errors.New("refused by its init function")
+
+	// ErrDenied: the kernel command line forbids the module (module_blacklist=).
+	ErrDenied = errors.New("denied by module_blacklist= on the kernel command line")
+
+	// ErrCycle: the index says that the module depends on itself.
+	ErrCycle = errors.New("dependency cycle in modules.dep")
+
+	// ErrDraining: the Scheduler starts no further loads.
+	ErrDraining = errors.New("loading has ended")
+)
+
+// A LoadError tells which module could not be loaded and why.
+type LoadError struct {
+	Module string // normalised name
+	Op     string // what was tried: "open", "finit_module", "dependency virtio_ring"
+	Err    error
+}
+
+// Error has the form "load virtio_blk: finit_module: exec format error".
+func (e *LoadError) Error() string {
+	return fmt.Sprintf("load %s: %s: %v", e.Module, e.Op, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *LoadError) Unwrap() error { return e.Err }

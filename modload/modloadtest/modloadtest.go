@@ -1,0 +1,156 @@
+// Package modloadtest provides a kernel and an index that exist in memory, for
+// tests of what stands on package modload.
+package modloadtest
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"hapax/modload"
+	"hapax/modload/modindex"
+)
+
+// An Index is a module index made of plain maps. It is not to be changed once
+// a Scheduler uses it.
+type Index struct {
+	Modules map[string]modindex.Module
+	Aliases map[string][]string // exact alias -> module names
+}
+
+// Lookup answers as the index of a real tree does, but for patterns.
+func (x *Index) Lookup(query string) modindex.Hits {
+	if name := modindex.Normalize(query); x.has(name) {
+		return modindex.Hits{Names: []string{name}}
+	}
+	return modindex.Hits{Names: x.Aliases[query], ByAlias: true}
+}
+
+func (x *Index) has(name string) bool { _, ok := x.Modules[name]; return ok }
+
+// Module returns the module of that name.
+func (x *Index) Module(name string) (modindex.Module, bool) {
+	m, ok := x.Modules[name]
+	return m, ok
+}
+
+// Add enters a module with its direct and indirect hard dependencies.
+func (x *Index) Add(name string, deps ...string) *Index {
+	if x.Modules == nil {
+		x.Modules, x.Aliases = map[string]modindex.Module{}, map[string][]string{}
+	}
+	x.Modules[name] = modindex.Module{Name: name, Path: "kernel/" + name + ".ko", Deps: deps}
+	return x
+}
+
+// Soft sets the softdep queries of a module that is there already.
+func (x *Index) Soft(name string, pre, post []string) *Index {
+	m := x.Modules[name]
+	m.Pre, m.Post = pre, post
+	x.Modules[name] = m
+	return x
+}
+
+// A Kernel stands in for finit_module. It fails the test when it is asked for
+// something that no correct scheduler asks: a module twice, or one whose hard
+// dependencies are not live.
+type Kernel struct {
+	t testing.TB
+
+	mu      sync.Mutex
+	errs    map[string]error
+	delays  map[string]time.Duration
+	live    map[string]bool
+	busy    map[string]bool
+	log     []string
+	params  map[string]string
+	running int
+	peak    int
+}
+
+// NewKernel returns a Kernel that has no module and accepts every one at once.
+func NewKernel(t testing.TB) *Kernel {
+	return &Kernel{
+		t:      t,
+		errs:   map[string]error{},
+		delays: map[string]time.Duration{},
+		live:   map[string]bool{},
+		busy:   map[string]bool{},
+		params: map[string]string{},
+	}
+}
+
+// Fail makes the load of a module end with err; nil makes it succeed again.
+func (k *Kernel) Fail(name string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.errs[name] = err
+}
+
+// Delay makes the init function of a module take d.
+func (k *Kernel) Delay(name string, d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.delays[name] = d
+}
+
+// Load is a modload.LoadFunc.
+func (k *Kernel) Load(m modindex.Module, params string) modload.Result {
+	k.mu.Lock()
+	k.log = append(k.log, m.Name)
+	k.params[m.Name] = params
+	if k.live[m.Name] || k.busy[m.Name] {
+		k.t.Errorf("%s is inserted a second time", m.Name)
+	}
+	for _, d := range m.Deps {
+		if !k.live[d] {
+			k.t.Errorf("%s is inserted before its dependency %s is live", m.Name, d)
+		}
+	}
+	k.busy[m.Name] = true
+	k.running++
+	k.peak = max(k.peak, k.running)
+	d := k.delays[m.Name]
+	k.mu.Unlock()
+
+	time.Sleep(d)
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.running--
+	delete(k.busy, m.Name)
+	err := k.errs[m.Name]
+	if err == nil {
+		k.live[m.Name] = true
+	}
+	return modload.Result{Err: err, Calls: 1}
+}
+
+// Put makes a module live without a Load, as another loader would.
+func (k *Kernel) Put(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.live[name] = true
+}
+
+// Log returns the names that were loaded, in order of their start.
+func (k *Kernel) Log() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.log)
+}
+
+// Params returns the parameters that a module was loaded with.
+func (k *Kernel) Params(name string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.params[name]
+}
+
+// Peak returns the highest number of loads that ran at one time.
+func (k *Kernel) Peak() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.peak
+}

@@ -1,0 +1,107 @@
+package modload
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Counters count what happened since New. They are not derived from the
+// table: a refused module that was retried has two Finit calls.
+type Counters struct {
+	Requests    int `json:"requests"`    // calls of Request and Load
+	Coalesced   int `json:"coalesced"`   // of these, answered by what the table held already
+	Unmatched   int `json:"unmatched"`   // of these, for which the index has no module
+	Blacklisted int `json:"blacklisted"` // modules left out because of modprobe.blacklist=
+	Finit       int `json:"finit"`       // finit_module calls
+	Live        int `json:"live"`        // modules that a call brought in
+	Refused     int `json:"refused"`     // modules whose init function said no
+	Failed      int `json:"failed"`      // modules that cannot be loaded, dependants of such included
+	Duplicates  int `json:"duplicates"`  // calls answered with EEXIST, EBUSY or ETXTBSY
+	Retried     int `json:"retried"`     // refused modules tried again for a new device
+	Abandoned   int `json:"abandoned"`   // modules that Drain came before
+}
+
+// A Module is one line of the report.
+type Module struct {
+	Name   string  `json:"name"`
+	State  State   `json:"state"`
+	Origin Origin  `json:"origin"`
+	Asked  int     `json:"asked"` // requests that named it
+	Error  string  `json:"error,omitempty"`
+	Queued float64 `json:"queued_ms"` // first asked for, in milliseconds since New
+	Begun  float64 `json:"begun_ms"`  // handed to the kernel; 0 if it never was
+	Ended  float64 `json:"ended_ms"`
+}
+
+// Counters returns the counts so far.
+func (s *Scheduler) Counters() Counters {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
+// Pending returns how many modules are waiting, queued or inserting.
+func (s *Scheduler) Pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending
+}
+
+// Modules returns what the table holds, in the order in which the modules
+// ended; those that were there before New, or are part of the kernel, and
+// were never asked for are left out.
+func (s *Scheduler) Modules() []Module {
+	s.mu.Lock()
+	out := make([]Module, 0, len(s.table))
+	for _, r := range s.table {
+		if r.origin.Kind != Present || r.asked > 0 {
+			out = append(out, r.report(s.epoch))
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(out, func(a, b Module) int {
+		return cmp.Or(cmp.Compare(a.Ended, b.Ended), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+func (r *record) report(epoch time.Time) Module {
+	m := Module{
+		Name:   r.mod.Name,
+		State:  r.state,
+		Origin: r.origin,
+		Asked:  r.asked,
+		Queued: since(epoch, r.entered),
+		Begun:  since(epoch, r.begun),
+		Ended:  since(epoch, r.finished),
+	}
+	if r.err != nil {
+		m.Error = r.err.Error()
+	}
+	return m
+}
+
+// since is t in milliseconds after epoch, 0 for the zero time.
+func since(epoch, t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Sub(epoch).Microseconds()) / 1000
+}
+
+// tally counts a record that has ended.
+func (s *Scheduler) tally(r *record) { *s.counter(r.state)++ }
+
+// uncount takes back what tally counted, for a record that is tried again.
+func (s *Scheduler) uncount(r *record) { *s.counter(r.state)-- }
+
+func (s *Scheduler) counter(st State) *int {
+	switch st {
+	case Live:
+		return &s.count.Live
+	case Refused:
+		return &s.count.Refused
+	}
+	return &s.count.Failed
+}
