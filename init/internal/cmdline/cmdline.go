@@ -1,0 +1,103 @@
+// Package cmdline reads the kernel command line: it splits it into words as the
+// kernel itself does and gives the keys that hapax knows as typed values.
+//
+// It does no I/O; the caller hands over the contents of /proc/cmdline.
+package cmdline
+
+import (
+	"iter"
+	"time"
+)
+
+// Defaults of the keys that have one.
+const (
+	DefaultTimeout = 90 * time.Second // hapax.timeout
+	DefaultDrain   = 5 * time.Second  // hapax.drain
+)
+
+// Params is the kernel command line, read. Nothing changes it after Parse, so it may be shared.
+//
+// Of a repeated key the last word counts, as in the kernel; LoadModules and Break collect every one.
+type Params struct {
+	Root       string        // root=, as written: rootdev.ParseRef reads it
+	RootFSType string        // rootfstype=: one type or a comma list, tried in order
+	RootFlags  string        // rootflags=: options as in mount(8)
+	ReadWrite  bool          // the last of ro and rw; without either false, as in the kernel
+	RootWait   bool          // rootwait, or rootwait=SECONDS
+	RootDelay  time.Duration // rootdelay=SECONDS
+	Init       string        // init=; "" if not given
+	Panic      int           // panic=SECONDS: 0 stays, negative reboots at once; only with HasPanic
+	HasPanic   bool          // panic= is there and is a number
+	Quiet      bool          // quiet
+
+	LoadModules []string // rd.modules_load= and modules_load= in order, each name once
+	Break       []string // rd.break= in order, each point once; a bare rd.break is "pre-pivot"
+
+	LogLevel      LogLevel      // hapax.log=debug|info|warn; info if not given
+	ReportConsole bool          // hapax.report=console
+	Timeout       time.Duration // limit of the wait for the root, see Parse; Forever means none, 0 no wait
+	Drain         time.Duration // hapax.drain=: limit for loads still running at switch_root; 0 does not wait
+	Workers       int           // hapax.workers=: loads at a time; 0 leaves the choice to the scheduler
+
+	Warnings []string // one printable line each: what was not understood, and what holds instead
+
+	words []word
+}
+
+// A LogLevel is the value of hapax.log: how much PID 1 says.
+type LogLevel uint8
+
+// The levels, from terse to talkative, so that a message of level l is due if l <= LogLevel.
+const (
+	Warn LogLevel = iota
+	Info
+	Debug
+)
+
+// String returns the level's name on the command line.
+func (l LogLevel) String() string {
+	switch l {
+	case Warn:
+		return "warn"
+	case Debug:
+		return "debug"
+	}
+	return "info"
+}
+
+// Parse reads raw, the contents of /proc/cmdline, by the rules of the kernel's lib/cmdline.c: only '"'
+// quotes, '-' equals '_' in keys, and "--" ends the kernel's part. It takes any bytes; an empty line
+// gives the defaults. A value that makes no sense leaves its default and a warning.
+//
+// Timeout is hapax.timeout= if given, where "infinity" and, as for systemd's time-outs, 0 mean Forever;
+// else what rootwait= says, Forever for a bare rootwait; else DefaultTimeout. For Drain 0 means 0.
+func Parse(raw string) *Params {
+	p := &Params{LogLevel: Info, Drain: DefaultDrain, words: split(raw)}
+	r := reader{Params: p, timeout: DefaultTimeout}
+	for _, w := range p.words {
+		r.read(w)
+	}
+	p.Timeout = r.timeout
+	return p
+}
+
+// Lookup returns the value of the last word whose key is key. A word without '=' has the value "".
+// In key '-' and '_' are one.
+func (p *Params) Lookup(key string) (value string, ok bool) {
+	for v := range p.All(key) {
+		value, ok = v, true
+	}
+	return value, ok
+}
+
+// All returns the value of every word whose key is key, in the order of the line.
+func (p *Params) All(key string) iter.Seq[string] {
+	key = normalize(key)
+	return func(yield func(string) bool) {
+		for _, w := range p.words {
+			if w.key == key && !yield(w.value) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package cmdline
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxWorkers bounds hapax.workers: each worker is a thread of the loader.
+const maxWorkers = 256
+
+// breakPoints returns the stages at which rd.break= can stop.
+func breakPoints() []string { return []string{"cmdline", "pre-mount", "mount", "pre-pivot"} }
+
+// A reader fills Params from one word after the other.
+type reader struct {
+	*Params
+	timeout time.Duration
+	limited bool // hapax.timeout= was there: rootwait no longer counts
+}
+
+// read applies w. Words of others are nobody's mistake and are passed over in silence; only the prefix
+// "hapax." is ours, so an unknown key there is a slip of the pen.
+func (r *reader) read(w word) {
+	if own, ok := strings.CutPrefix(w.key, "hapax."); ok {
+		r.readOwn(own, w)
+		return
+	}
+	switch w.key {
+	case "rd.break":
+		if !w.hasValue {
+			w.value = "pre-pivot"
+		}
+		r.addBreak(w.value)
+		return
+	case "quiet":
+		r.Quiet = true
+		return
+	}
+	if w.hasValue {
+		r.readValue(w)
+		return
+	}
+	switch w.key {
+	case "ro":
+		r.ReadWrite = false
+	case "rw":
+		r.ReadWrite = true
+	case "rootwait":
+		r.wait(Forever)
+	}
+}
+
+// readValue applies the keys that mean nothing without "=value".
+func (r *reader) readValue(w word) {
+	switch w.key {
+	case "root":
+		r.Root = w.value
+	case "rootfstype":
+		r.RootFSType = w.value
+	case "rootflags":
+		r.RootFlags = w.value
+	case "init":
+		r.Init = w.value
+	case "rootwait":
+		if d, ok := parseDuration(w.value); ok {
+			r.wait(d)
+		} else {
+			r.bad(w, "a time in seconds", "waiting without limit")
+			r.wait(Forever)
+		}
+	case "rootdelay":
+		if d, ok := parseDuration(w.value); ok && d != Forever {
+			r.RootDelay = d
+		} else {
+			r.bad(w, "a time in seconds", kept(r.RootDelay))
+		}
+	case "panic":
+		if n, err := strconv.ParseInt(w.value, 0, 32); err == nil {
+			r.Panic, r.HasPanic = int(n), true
+		} else {
+			r.bad(w, "a number of seconds", "ignored")
+		}
+	case "rd.modules_load", "modules_load":
+		for name := range strings.SplitSeq(w.value, ",") {
+			r.addModule(name)
+		}
+	}
+}
+
+// readOwn applies a word of ours, key without its prefix.
+func (r *reader) readOwn(key string, w word) {
+	switch key {
+	case "log":
+		switch w.value {
+		case "debug":
+			r.LogLevel = Debug
+		case "info":
+			r.LogLevel = Info
+		case "warn":
+			r.LogLevel = Warn
+		default:
+			r.bad(w, "debug, info or warn", r.LogLevel.String()+" kept")
+		}
+	case "report":
+		if w.value == "console" {
+			r.ReportConsole = true
+		} else {
+			r.bad(w, "console", "ignored")
+		}
+	case "timeout":
+		if d, ok := parseDuration(w.value); ok {
+			if d == 0 {
+				d = Forever
+			}
+			r.timeout, r.limited = d, true
+		} else {
+			r.bad(w, "a time such as 90s, 2min or infinity", kept(r.timeout))
+		}
+	case "drain":
+		if d, ok := parseDuration(w.value); ok {
+			r.Drain = d
+		} else {
+			r.bad(w, "a time such as 5s or 500ms", kept(r.Drain))
+		}
+	case "workers":
+		if n, err := strconv.Atoi(w.value); err == nil && 0 <= n && n <= maxWorkers {
+			r.Workers = n
+		} else {
+			r.bad(w, fmt.Sprintf("a number from 0 to %d", maxWorkers), fmt.Sprintf("%d kept", r.Workers))
+		}
+	default:
+		r.unknown(key)
+	}
+}
+
+// wait notes a rootwait of length d; hapax.timeout= outranks it wherever it stands.
+func (r *reader) wait(d time.Duration) {
+	r.RootWait = true
+	if !r.limited {
+		r.timeout = d
+	}
+}
+
+// addModule appends name unless it is there already, in whichever spelling.
+func (r *reader) addModule(name string) {
+	same := func(other string) bool { return normalize(other) == normalize(name) }
+	if name != "" && !slices.ContainsFunc(r.LoadModules, same) {
+		r.LoadModules = append(r.LoadModules, name)
+	}
+}
+
+// addBreak appends the points of a comma list that exist.
+func (r *reader) addBreak(list string) {
+	for point := range strings.SplitSeq(list, ",") {
+		switch {
+		case !slices.Contains(breakPoints(), point):
+			r.warn("rd.break=%q: no such point, ignored; there are %s", point, strings.Join(breakPoints(), ", "))
+		case !slices.Contains(r.Break, point):
+			r.Break = append(r.Break, point)
+		}
+	}
+}
+
+func (r *reader) bad(w word, want, instead string) {
+	r.warn("%s=%q: want %s; %s", w.key, w.value, want, instead)
+}
+
+func kept(d time.Duration) string {
+	if d == Forever {
+		return "infinity kept"
+	}
+	return d.String() + " kept"
+}
+
+func (r *reader) warn(format string, args ...any) {
+	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,56 @@
+package engine
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hapax/init/internal/report"
+)
+
+// console writes line to the console if hapax.report=console asks for it.
+func (e *engine) console(line string) {
+	if e.params.ReportConsole {
+		_, _ = unix.Write(1, []byte(line))
+	}
+}
+
+// summary collects the counts.
+func (e *engine) summary() report.Summary {
+	c := e.modules.sched.Counters()
+	s := report.Summary{
+		Requests: c.Requests, Coalesced: c.Coalesced, Finit: c.Finit, Live: c.Live, Refused: c.Refused,
+		Failed: c.Failed, Duplicates: c.Duplicates, Unmatched: c.Unmatched, Retried: c.Retried,
+		Abandoned: c.Abandoned,
+		Devices:   int(e.devices.Load()),
+		Events:    int(e.events.Load()),
+	}
+	if e.conn != nil {
+		st := e.conn.Stats()
+		s.Overruns = int(st.Overruns + st.Truncated)
+	}
+	if e.clock.Settled != 0 {
+		s.SettleMS = float64(int64((e.clock.Settled-e.clock.Engine)*1000)) / 1000
+	}
+	s.Restarts, _ = strconv.Atoi(os.Getenv("HAPAX_RESTARTS"))
+	return s
+}
+
+func (e *engine) writeReport() {
+	b := &report.Boot{
+		Version: version(),
+		Kernel:  e.release,
+		Cmdline: strings.TrimSpace(e.cmdline),
+		Summary: e.summary(),
+		Clock:   e.clock,
+		Modules: e.modules.sched.Modules(),
+	}
+	if e.hunt != nil {
+		b.Root = e.hunt.mounted
+	}
+	if err := b.WriteFile(report.Path); err != nil {
+		e.log.Warnf("boot report: %v", err)
+	}
+}

@@ -1,0 +1,327 @@
+// Package engine is the child of PID 1 that does what may fail: it listens to
+// uevents, walks sysfs, has modules loaded through the one Scheduler, finds
+// and mounts the root, and writes the boot report.
+//
+// It may die at any time; the guard starts it again. The new one seeds its
+// table from /proc/modules and walks sysfs, so nothing is loaded twice.
+//
+// # Flow
+//
+//	uevent.Conn ──> receive ──┬─ MODALIAS ──> Scheduler ──> kernel
+//	coldplug.Walk ────────────┤
+//	                          └─ block ──> hunt: probe, match, mount
+//	loop: settled? root? time-out? the guard's answer?
+//
+// The loop owns the engine's state. Receiving, walking, probing and mounting
+// happen in goroutines of their own, because each of them can block in the
+// kernel, and reach the loop through channels.
+package engine
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"hapax/coldplug"
+	"hapax/init/internal/cmdline"
+	"hapax/init/internal/handoff"
+	"hapax/init/internal/klog"
+	"hapax/init/internal/report"
+	"hapax/modload"
+	"hapax/uevent"
+)
+
+// seqGap is how long the engine waits for a uevent that the kernel has counted
+// but not delivered before it takes it for one of another network namespace.
+const seqGap = 500 * time.Millisecond
+
+type engine struct {
+	cmdline string
+	params  *cmdline.Params
+	log     *klog.Logger
+	link    *handoff.Peer
+	release string
+
+	conn    *uevent.Conn
+	seqnum  func() uint64 // SEQNUM of the last uevent that the kernel has sent
+	modules *modules
+	hunt    *hunt // nil without root=
+
+	lastSeq atomic.Uint64 // highest SEQNUM handled
+	events  atomic.Uint64
+	devices atomic.Uint64 // reported by the last complete walk
+
+	nudge  chan struct{} // something changed: look whether all is settled
+	rescan chan struct{} // uevents were lost: walk again
+	walked chan error
+	orders chan handoff.Verb
+
+	// Owned by the loop.
+	walking   bool
+	walkAgain bool
+	settled   bool
+	reported  report.Summary // what the file says, but for Events
+	gap       <-chan time.Time
+	gapAt     uint64 // SEQNUM for which gap runs
+	clock     report.Clock
+	leaving   bool
+}
+
+// Run is the whole life of the engine; fd is its end of the handoff line. The
+// result is the exit status.
+func Run(fd int) int {
+	e := &engine{
+		nudge:  make(chan struct{}, 1),
+		rescan: make(chan struct{}, 1),
+		walked: make(chan error, 1),
+		orders: make(chan handoff.Verb, 1),
+	}
+	e.clock.Engine = report.Now()
+	raw, err := os.ReadFile("/proc/cmdline")
+	e.cmdline = string(raw)
+	e.params = cmdline.Parse(e.cmdline)
+	e.log = klog.Open(e.params.LogLevel)
+	if err != nil {
+		e.log.Errorf("no kernel command line: %v", err)
+	}
+	if e.link, err = handoff.Inherited(fd); err != nil {
+		e.log.Errorf("engine: %v", err)
+		return 1
+	}
+	if e.conn, err = uevent.Listen(); err != nil {
+		// Without uevents a later device is missed, but not one that is there.
+		e.log.Errorf("%v", err)
+	}
+	var problem error
+	e.modules, problem = openModules(e)
+	e.clock.Index = report.Now()
+	if problem != nil {
+		e.tell(handoff.Rescue, problem.Error())
+	} else if e.params.Root != "" {
+		e.startHunt()
+	}
+	e.begin()
+	return e.loop()
+}
+
+// begin sets everything in motion that feeds the loop. The uevent socket is
+// bound by now: what the walk does not see, the socket does.
+func (e *engine) begin() {
+	e.lastSeq.Store(e.seqnum())
+	if e.conn != nil {
+		go e.receive()
+	}
+	go e.obey()
+	e.modules.requestConfigured(e.params.LoadModules)
+	e.walk()
+	if e.hunt == nil {
+		go e.loopbackUp()
+	}
+}
+
+// loop is the one owner of the engine's state.
+func (e *engine) loop() int {
+	for {
+		select {
+		case <-e.nudge:
+		case err := <-e.walked:
+			e.walkEnded(err)
+		case <-e.rescan:
+			e.walk()
+		case <-e.gap:
+			e.gap = nil
+			if e.lastSeq.Load() < e.gapAt {
+				e.log.Debugf("uevent %d went to another network namespace", e.gapAt)
+				e.lastSeq.Store(e.gapAt)
+			}
+		case r := <-e.hunt.results():
+			e.rootEnded(r)
+		case <-e.hunt.deadline():
+			e.rootOverdue()
+		case order := <-e.orders:
+			if e.obeyed(order) {
+				return 0
+			}
+		}
+		e.checkSettled()
+	}
+}
+
+// receive handles uevents until the socket closes.
+func (e *engine) receive() {
+	for {
+		ev, err := e.conn.Receive()
+		switch {
+		case err == nil:
+			e.handle(&ev)
+		case err == uevent.ErrOverrun:
+			e.log.Warnf("the kernel dropped uevents: walking sysfs again")
+			poke(e.rescan)
+		default:
+			e.log.Errorf("%v", err)
+			return
+		}
+	}
+}
+
+// handle acts on one event. Modules are requested for devices that are added
+// and for nothing else: a driver that is unbound must not come back at once.
+func (e *engine) handle(ev *uevent.Event) {
+	e.events.Add(1)
+	if ev.Action == uevent.Add {
+		for _, alias := range ev.Vars("MODALIAS") {
+			e.modules.request(alias, modload.Origin{Kind: modload.Uevent, By: ev.DevPath})
+		}
+	}
+	if ev.Subsystem == "block" && e.hunt != nil {
+		e.hunt.event(ev)
+	}
+	if seq := ev.Seqnum; seq > e.lastSeq.Load() {
+		e.lastSeq.Store(seq)
+	}
+	poke(e.nudge)
+}
+
+// walk starts a sysfs walk, or plans another for when the running one ends.
+func (e *engine) walk() {
+	if e.walking {
+		e.walkAgain = true
+		return
+	}
+	e.walking = true
+	go func() {
+		stats, err := coldplug.Walk(context.Background(), "/sys", func(d coldplug.Device) {
+			for _, alias := range d.Modaliases {
+				e.modules.request(alias, modload.Origin{Kind: modload.Coldplug, By: d.DevPath})
+			}
+			if d.Block != nil && e.hunt != nil {
+				e.hunt.found(d.Block)
+			}
+		})
+		e.devices.Store(uint64(stats.Reported))
+		e.walked <- err
+	}()
+}
+
+func (e *engine) walkEnded(err error) {
+	if err != nil {
+		e.log.Errorf("%v", err)
+	}
+	if e.clock.Walked == 0 {
+		e.clock.Walked = report.Now()
+	}
+	e.walking = false
+	if e.walkAgain {
+		e.walkAgain = false
+		e.walk()
+	}
+}
+
+// isSettled reports whether nothing is left to do: the walk is over, the last
+// uevent that the kernel counted is handled, and no module is on its way.
+func (e *engine) isSettled() bool {
+	if e.walking || e.modules.busy() || e.leaving {
+		return false
+	}
+	seq := e.seqnum()
+	if e.lastSeq.Load() < seq && e.conn != nil {
+		if e.gap == nil || e.gapAt != seq {
+			e.gapAt, e.gap = seq, time.After(seqGap)
+		}
+		return false
+	}
+	// A load that ended between the two looks may have made a device.
+	if e.modules.busy() || e.seqnum() != seq {
+		poke(e.nudge)
+		return false
+	}
+	e.gap = nil
+	return true
+}
+
+// checkSettled writes the report when all is settled and something has changed
+// since the last time, and tells the guard the first time.
+func (e *engine) checkSettled() {
+	if !e.isSettled() {
+		return
+	}
+	first := !e.settled
+	e.settled = true
+	now := e.summary()
+	now.Events = e.reported.Events // events alone, such as a drive's media checks, are no news
+	if !first && now == e.reported {
+		return
+	}
+	e.reported = now
+	if first {
+		e.clock.Settled = report.Now()
+		c := e.modules.sched.Counters()
+		e.log.Infof("settled after %.3f s: %d modules live, %d refused, %d failed",
+			(e.clock.Settled-e.clock.Engine)/1000, c.Live, c.Refused, c.Failed)
+	}
+	e.writeReport()
+	if first && e.hunt == nil {
+		e.console(e.summary().Line())
+		e.tell(handoff.Settled, "")
+	}
+}
+
+// obey passes the guard's orders to the loop.
+func (e *engine) obey() {
+	for {
+		m, err := e.link.Receive()
+		if err != nil {
+			return // the guard is the kernel's PID 1: there is nobody after it
+		}
+		e.orders <- m.Verb
+	}
+}
+
+// obeyed acts on an order and reports whether the engine has to end.
+func (e *engine) obeyed(order handoff.Verb) bool {
+	switch order {
+	case handoff.Drain:
+		e.leaving = true
+		ctx, cancel := context.WithTimeout(context.Background(), e.params.Drain)
+		defer cancel()
+		for _, name := range e.modules.sched.Drain(ctx) {
+			e.log.Warnf("%s is still in its init function after hapax.drain=%v: left behind", name, e.params.Drain)
+		}
+		e.clock.Handover = report.Now()
+		e.writeReport()
+		e.console(e.summary().Line())
+		e.tell(handoff.Done, "")
+		return true
+	case handoff.Stay:
+		e.hunt.giveUp()
+	}
+	return false
+}
+
+func (e *engine) tell(v handoff.Verb, text string) {
+	if err := e.link.Send(handoff.Message{Verb: v, Text: text}); err != nil {
+		e.log.Errorf("guard: %v", err)
+	}
+}
+
+// readSeqnum returns the number of the last uevent that the kernel has sent,
+// 0 if it does not say.
+func readSeqnum() uint64 {
+	b, err := os.ReadFile("/sys/kernel/uevent_seqnum")
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	return n
+}
+
+// poke makes c readable without waiting.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,169 @@
+package guard
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hapax/init/internal/handoff"
+	"hapax/init/internal/klog"
+	"hapax/init/internal/mnt"
+)
+
+// shellPath is where an image has its shell, if it has one.
+const shellPath = "/bin/sh"
+
+// startEngine forks the engine, which inherits the console as its standard
+// files and its end of the handoff line.
+func (g *guard) startEngine() {
+	link, end, err := handoff.Pair()
+	if err != nil {
+		g.engineLost("start the engine: " + err.Error())
+		return
+	}
+	defer end.Close()
+	env := append(os.Environ(), "HAPAX_RESTARTS="+strconv.Itoa(g.restarts))
+	pid, err := syscall.ForkExec(self(), []string{EngineName}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   env,
+		Files: []uintptr{0, 1, 2, end.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		link.Close()
+		g.engineLost("start the engine: " + err.Error())
+		return
+	}
+	g.engine, g.link = pid, link
+	go g.listen(link)
+}
+
+// listen passes on the messages of one engine until its line ends.
+func (g *guard) listen(link *handoff.Peer) {
+	for {
+		m, err := link.Receive()
+		if err != nil {
+			return
+		}
+		g.messages <- message{link, m}
+	}
+}
+
+// engineEnded acts on the engine's end: the handover if it was asked to go,
+// else another start.
+func (g *guard) engineEnded(status unix.WaitStatus) {
+	g.engine = 0
+	g.link.Close()
+	if g.target != nil {
+		g.switchRoot()
+		return
+	}
+	g.engineLost("the engine has ended: " + describe(status))
+}
+
+// engineLost plans another start, or gives up after too many.
+func (g *guard) engineLost(reason string) {
+	g.log.Errorf("%s", reason)
+	if g.restarts++; g.restarts > maxRestarts {
+		g.rescue("the engine ended " + strconv.Itoa(g.restarts) + " times; " + reason)
+		return
+	}
+	g.start = time.After(firstRestart << (g.restarts - 1))
+}
+
+// rescue says why the boot cannot go on and gives a shell, if there is one.
+// The engine keeps running: a device that is plugged in is still served.
+//
+// The kernel log gets the first line alone, for what goes there appears on the
+// console as well.
+func (g *guard) rescue(reason string) {
+	first, _, _ := strings.Cut(reason, "\n")
+	g.log.Errorf("%s", first)
+	if exists(shellPath) {
+		g.say("\nhapax: the boot cannot go on. This is the shell of the image.\n" + indent(reason))
+		g.startShell()
+	} else {
+		g.say("\nhapax: the boot cannot go on, and the image has no shell (hapax build --shell).\n" + indent(reason))
+	}
+	g.panicReboot()
+}
+
+// say writes to the console itself, for the person before it.
+func (g *guard) say(text string) { _, _ = os.Stdout.WriteString(text) }
+
+func indent(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString("  " + klog.Printable(strings.TrimSuffix(line, "\n")) + "\n")
+	}
+	return b.String()
+}
+
+// startShell starts the image's shell on the console, unless it runs.
+func (g *guard) startShell() {
+	if g.shell != 0 || g.again != nil || !exists(shellPath) {
+		return
+	}
+	if !g.shellSetUp {
+		g.shellSetUp = true
+		for _, err := range mnt.Apply(mnt.Kernel(), "/", mnt.Shell()) {
+			g.log.Warnf("%v", err)
+		}
+	}
+	tty, err := openConsole()
+	if err != nil {
+		g.log.Warnf("no terminal for the shell: %v", err)
+		return
+	}
+	defer tty.Close()
+	fd := tty.Fd()
+	pid, err := syscall.ForkExec(shellPath, []string{shellPath}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   []string{"HOME=/", "TERM=" + term(), "PATH=/bbin:/bin:/sbin:/usr/bin:/usr/sbin", "PS1=hapax# "},
+		Files: []uintptr{fd, fd, fd},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0},
+	})
+	if err != nil {
+		g.log.Errorf("start %s: %v", shellPath, err)
+		return
+	}
+	g.shell = pid
+}
+
+// killShell ends the shell and what it started, before their root goes away.
+func (g *guard) killShell() {
+	if g.shell != 0 {
+		_ = unix.Kill(-g.shell, unix.SIGKILL)
+		g.shell = 0
+	}
+	g.again = nil
+}
+
+// openConsole opens the terminal behind /dev/console, which itself can not
+// become a controlling terminal and so would leave a shell without job control.
+func openConsole() (*os.File, error) {
+	path := "/dev/console"
+	if b, err := os.ReadFile("/sys/class/tty/console/active"); err == nil {
+		if names := strings.Fields(string(b)); len(names) > 0 {
+			path = filepath.Join("/dev", filepath.Base(names[len(names)-1]))
+		}
+	}
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// term returns the terminal type that the kernel passes in TERM.
+func term() string {
+	if t := os.Getenv("TERM"); t != "" {
+		return t
+	}
+	return "linux"
+}

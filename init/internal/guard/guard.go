@@ -1,0 +1,295 @@
+// Package guard is PID 1. It mounts the kernel's file systems, starts the
+// engine and starts it again if it dies, reaps, answers signals, gives a shell
+// when the boot cannot go on, and hands the machine over to the real root.
+//
+// It parses no device data, loads no module and blocks on no device: an error
+// in PID 1 is a kernel panic, and execve(2) waits for every thread of the
+// process, so one thread that is stuck in a driver would hold the handover for
+// ever. All that is the engine's, a child that may fail.
+//
+// One goroutine owns all state, forks and reaps; the others only turn signals
+// and messages into channel sends. So no child can be reaped before its pid is
+// known, and os/exec, which waits on its own, must not be used here.
+package guard
+
+import (
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hapax/init/internal/cmdline"
+	"hapax/init/internal/handoff"
+	"hapax/init/internal/klog"
+	"hapax/init/internal/mnt"
+	"hapax/init/internal/switchroot"
+)
+
+// EngineName is the argv[0] under which the guard starts the engine.
+const EngineName = "hapax-engine"
+
+// EngineFD is the descriptor of the engine's end of the handoff line.
+const EngineFD = 3
+
+const (
+	// The engine may crash so often before the guard gives up, and is started
+	// again after a pause that doubles from the first one.
+	maxRestarts  = 6
+	firstRestart = 50 * time.Millisecond
+
+	// exitGrace is how long after hapax.drain= the guard waits for the engine
+	// to go. A thread that is stuck in a module's init keeps the process, but
+	// not the machine.
+	exitGrace = 500 * time.Millisecond
+
+	shellPause = time.Second // between the end of a shell and the next
+)
+
+type guard struct {
+	params *cmdline.Params
+	log    *klog.Logger
+	args   []string // what the kernel passed on for the real init
+
+	engine   int // pid, 0 while none runs
+	link     *handoff.Peer
+	restarts int
+	messages chan message
+
+	target *switchroot.Target // set once a root has passed Check
+
+	shell      int  // pid, 0 while none runs
+	shellSetUp bool // the shell's mounts are made
+
+	start  <-chan time.Time // fires when the engine is to be started again
+	again  <-chan time.Time // fires when the shell is to be started again
+	leave  <-chan time.Time // fires when the engine has had its time to drain
+	reboot <-chan time.Time // fires when panic= says so
+}
+
+// A message carries the engine's line it came from, so that the last words of
+// an engine that is gone are not taken for those of its successor.
+type message struct {
+	from *handoff.Peer
+	handoff.Message
+}
+
+// Run is the whole life of PID 1; args are its arguments without argv[0]. It
+// returns only if it is not called as PID 1 could be.
+func Run(args []string) int {
+	runtime.GOMAXPROCS(1) // there is nothing here to do in parallel
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, handled()...)
+	mountErrs := mnt.Apply(mnt.Kernel(), "/", mnt.Early())
+	raw, rawErr := os.ReadFile("/proc/cmdline")
+	// The kernel drops more than 10 lines per 5 s from user space otherwise.
+	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0)
+
+	g := &guard{params: cmdline.Parse(string(raw)), args: args, messages: make(chan message, 16)}
+	g.log = klog.Open(g.params.LogLevel)
+	for _, err := range mountErrs {
+		g.log.Errorf("%v", err)
+	}
+	if rawErr != nil {
+		g.log.Errorf("no kernel command line: %v", rawErr)
+	}
+	for _, w := range g.params.Warnings {
+		g.log.Warnf("%s", w)
+	}
+	// Ctrl-Alt-Del becomes SIGINT instead of an immediate reset.
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
+
+	g.startEngine()
+	g.loop(signals)
+	return 1
+}
+
+// handled lists the signals whose default action, under Go, would end the
+// process or is wanted here. Go installs handlers for them at start, so the
+// kernel's protection of PID 1 does not apply.
+func handled() []os.Signal {
+	return []os.Signal{
+		unix.SIGCHLD, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGPIPE, unix.SIGALRM, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS, unix.SIGXCPU, unix.SIGXFSZ,
+		unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGSTKFLT,
+		unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+	}
+}
+
+// loop runs until the machine is handed over or ends.
+func (g *guard) loop(signals <-chan os.Signal) {
+	for {
+		select {
+		case sig := <-signals:
+			g.signal(sig)
+		case m := <-g.messages:
+			if m.from == g.link {
+				g.message(m.Message)
+			}
+		case <-g.start:
+			g.start = nil
+			g.startEngine()
+		case <-g.again:
+			g.again = nil
+			g.startShell()
+		case <-g.leave:
+			g.log.Warnf("the engine has not ended in time: going on without it")
+			g.switchRoot()
+		case <-g.reboot:
+			g.halt(unix.LINUX_REBOOT_CMD_RESTART)
+		}
+	}
+}
+
+// signal acts on one signal. Those not named are taken and do nothing.
+func (g *guard) signal(sig os.Signal) {
+	switch sig {
+	case unix.SIGCHLD:
+		g.reap()
+	case unix.SIGINT, unix.SIGTERM:
+		g.halt(unix.LINUX_REBOOT_CMD_RESTART)
+	case unix.SIGUSR1:
+		g.halt(unix.LINUX_REBOOT_CMD_HALT)
+	case unix.SIGUSR2, unix.SIGPWR:
+		g.halt(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	}
+}
+
+// reap collects every child that has ended, orphans of others included.
+func (g *guard) reap() {
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		switch pid {
+		case g.engine:
+			g.engineEnded(status)
+		case g.shell:
+			g.shell = 0
+			g.log.Infof("the shell has ended (%s); starting another", describe(status))
+			g.again = time.After(shellPause)
+		}
+	}
+}
+
+// message acts on what the engine says.
+func (g *guard) message(m handoff.Message) {
+	switch m.Verb {
+	case handoff.Root:
+		g.rootMounted(m.Text)
+	case handoff.Settled:
+		g.startShell()
+	case handoff.Rescue:
+		g.rescue(m.Text)
+	case handoff.Done:
+		// Its end is what counts; it may be held up by a thread in a driver.
+	}
+}
+
+// rootMounted checks everything that can be checked while there is still a
+// way back, and only then lets the engine go.
+func (g *guard) rootMounted(root string) {
+	target, err := switchroot.Check(root, g.params.Init)
+	if err != nil {
+		g.send(handoff.Stay)
+		g.rescue(err.Error())
+		return
+	}
+	target.Logf = g.log.Warnf
+	g.target = target
+	g.leave = time.After(g.params.Drain + exitGrace)
+	g.send(handoff.Drain)
+}
+
+func (g *guard) send(v handoff.Verb) {
+	if err := g.link.Send(handoff.Message{Verb: v}); err != nil {
+		g.log.Warnf("engine: %v", err)
+	}
+}
+
+// switchRoot does not come back if all goes well.
+func (g *guard) switchRoot() {
+	g.leave = nil
+	g.killShell()
+	argv := append([]string{g.target.Init}, g.args...)
+	err := switchroot.Switch(g.target, argv, environment())
+	g.log.Errorf("%v", err)
+	if e, ok := err.(*switchroot.Error); ok && e.Committed {
+		g.panicReboot()
+		return
+	}
+	g.target = nil
+	g.restarts = 0
+	g.start = time.After(0)
+	g.rescue(err.Error())
+}
+
+// environment is what the real init gets: what the kernel gives, less what
+// concerns this process alone.
+func environment() []string {
+	env := make([]string, 0, 8)
+	for _, kv := range os.Environ() {
+		if len(kv) < 6 || kv[:6] != "HAPAX_" {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// halt ends the machine. File systems that the initramfs mounted are flushed;
+// there are no services yet that would have to be told.
+func (g *guard) halt(cmd int) {
+	g.log.Infof("%s", map[int]string{
+		unix.LINUX_REBOOT_CMD_RESTART:   "rebooting",
+		unix.LINUX_REBOOT_CMD_HALT:      "halting",
+		unix.LINUX_REBOOT_CMD_POWER_OFF: "powering off",
+	}[cmd])
+	unix.Sync()
+	err := unix.Reboot(cmd)
+	g.log.Errorf("reboot: %v", err)
+}
+
+// panicReboot plans what panic= asks for when the boot cannot go on.
+func (g *guard) panicReboot() {
+	switch {
+	case !g.params.HasPanic || g.params.Panic == 0:
+		return
+	case g.params.Panic < 0:
+		g.halt(unix.LINUX_REBOOT_CMD_RESTART)
+	default:
+		g.log.Warnf("rebooting in %d s (panic=)", g.params.Panic)
+		g.reboot = time.After(time.Duration(g.params.Panic) * time.Second)
+	}
+}
+
+// exists reports whether an executable file is at path, following links.
+func exists(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
+}
+
+// self is the file of this program, which /init may not be any more.
+func self() string {
+	if path, err := os.Readlink("/proc/self/exe"); err == nil && filepath.IsAbs(path) {
+		return path
+	}
+	return "/init"
+}
+
+func describe(status unix.WaitStatus) string {
+	switch {
+	case status.Signaled():
+		return "signal " + unix.SignalName(status.Signal())
+	case status.Exited():
+		return "exit status " + strconv.Itoa(status.ExitStatus())
+	}
+	return "status " + strconv.Itoa(int(status))
+}

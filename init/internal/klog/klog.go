@@ -1,0 +1,95 @@
+// Package klog writes log lines to the kernel's ring buffer, where dmesg(1)
+// and the journal of the real root find them.
+package klog
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"hapax/init/internal/cmdline"
+)
+
+// maxRecord is how much of a message goes into one record. The kernel cuts
+// records at about 1 KiB, prefix included.
+const maxRecord = 900
+
+// A Logger writes lines of one level of talkativeness. Its methods may be
+// called concurrently; a nil Logger drops everything.
+type Logger struct {
+	w     io.Writer
+	level cmdline.LogLevel
+}
+
+// New returns a Logger that writes kmsg records ("<6>hapax: text\n", one per
+// Write) to w.
+func New(w io.Writer, level cmdline.LogLevel) *Logger { return &Logger{w, level} }
+
+// Open returns a Logger on /dev/kmsg, or on standard error if that cannot be
+// opened.
+func Open(level cmdline.LogLevel) *Logger {
+	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		fd = 2
+	}
+	return New(device(fd), level)
+}
+
+// A device is a file descriptor written without the runtime's poller.
+type device int
+
+func (d device) Write(b []byte) (int, error) { return unix.Write(int(d), b) }
+
+// Debugf logs what only somebody who looks for a fault wants to read.
+func (l *Logger) Debugf(format string, args ...any) { l.log(cmdline.Debug, 7, format, args) }
+
+// Infof logs a milestone of the boot.
+func (l *Logger) Infof(format string, args ...any) { l.log(cmdline.Info, 6, format, args) }
+
+// Warnf logs what is wrong but does not stop the boot.
+func (l *Logger) Warnf(format string, args ...any) { l.log(cmdline.Warn, 4, format, args) }
+
+// Errorf logs what stops the boot.
+func (l *Logger) Errorf(format string, args ...any) { l.log(cmdline.Warn, 3, format, args) }
+
+func (l *Logger) log(level cmdline.LogLevel, priority int, format string, args []any) {
+	if l == nil || level > l.level {
+		return
+	}
+	for line := range strings.Lines(fmt.Sprintf(format, args...)) {
+		line = Printable(strings.TrimSuffix(line, "\n"))
+		for {
+			head := line
+			if len(head) > maxRecord {
+				head = head[:maxRecord]
+			}
+			// An error leaves nobody to tell.
+			_, _ = fmt.Fprintf(l.w, "<%d>hapax: %s\n", priority, head)
+			if line = line[len(head):]; line == "" {
+				break
+			}
+		}
+	}
+}
+
+// Printable returns s with control characters, escape sequences included, and
+// bytes that are not UTF-8 replaced by '?': names of devices and modules come
+// from outside and end up on a terminal.
+func Printable(s string) string {
+	clean := true
+	for i := 0; i < len(s) && clean; i++ {
+		clean = s[i] >= ' ' && s[i] < 0x7f
+	}
+	if clean {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,164 @@
+package rootdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tool skips the test if name is not installed.
+func tool(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("needs %s, of the Debian packages e2fsprogs and util-linux: %v", name, err)
+	}
+}
+
+// mkfs makes an image of size KiB.
+func mkfs(t *testing.T, size int64, command string, args ...string) string {
+	t.Helper()
+	tool(t, command)
+	image := filepath.Join(t.TempDir(), "image")
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(size<<10), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(command, append(append([]string{"-q", "-F"}, args...), image)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	}
+	return image
+}
+
+// blkid returns what libblkid finds in image, the zero Info for nothing (exit status 2).
+func blkid(t *testing.T, image string) Info {
+	t.Helper()
+	tool(t, "blkid")
+	out, err := exec.Command("blkid", "-p", "-o", "udev", image).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 2 {
+		return Info{}
+	}
+	if err != nil {
+		t.Fatalf("blkid: %v", err)
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		values[key] = value
+	}
+	return Info{
+		Type: values["ID_FS_TYPE"], Usage: Usage(values["ID_FS_USAGE"]), UUID: values["ID_FS_UUID"],
+		Label: decodeLink(values["ID_FS_LABEL_ENC"]), Version: values["ID_FS_VERSION"],
+	}
+}
+
+func probeFile(t *testing.T, image string) (Info, error) {
+	t.Helper()
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Probe(f, st.Size())
+}
+
+// TestProbeAgainstBlkid compares with libblkid for what mke2fs can make.
+func TestProbeAgainstBlkid(t *testing.T) {
+	t.Parallel()
+	for i, tt := range []struct {
+		command, options string
+		label            string // an argument of its own: it may hold spaces
+	}{
+		{"mkfs.ext2", "", ""},
+		{"mkfs.ext3", "", ""},
+		{"mkfs.ext4", "", ""},
+		{"mkfs.ext2", "-b 4096 -I 128", "x"},
+		{"mkfs.ext2", "-r 0", ""},
+		{"mkfs.ext3", "-b 1024", "  leading and  "},
+		{"mkfs.ext4", "-b 2048", "../../etc/x"},
+		{"mkfs.ext4", "-b 65536", "a/b"},
+		{"mkfs.ext4", "", "0123456789abcdef"},
+		{"mkfs.ext4", "", "\xff\xfe non-utf8"},
+		{"mkfs.ext4", "", `back\x2fslash`},
+		{"mkfs.ext4", "", "tab\tnew\nline"},
+		{"mkfs.ext4", "", "vo\u00ecl\u00e0"},
+		{"mkfs.ext4", "-U 00000000-0000-0000-0000-000000000000", "zero"},
+		{"mkfs.ext4", "-U ABCDEF01-2345-6789-abcd-ef0123456789", ""},
+		{"mkfs.ext4", "-O ^has_journal", ""},
+		{"mkfs.ext4", "-O ^metadata_csum,uninit_bg", ""},
+		{"mkfs.ext4", "-O metadata_csum_seed", ""},
+		{"mkfs.ext4", "-O ^extent,^64bit,^flex_bg,^metadata_csum,^huge_file,^dir_nlink,^extra_isize", ""},
+		{"mkfs.ext4", "-O ^has_journal,^extent,^64bit,^flex_bg,^metadata_csum,^huge_file,^dir_nlink,^extra_isize", ""},
+		{"mkfs.ext4", "-O bigalloc,casefold,encrypt,verity,project,quota,mmp", ""},
+		{"mkfs.ext4", "-O meta_bg,^resize_inode", ""},
+		{"mkfs.ext2", "-O ext_attr,dir_index,meta_bg,^resize_inode", ""},
+		{"mkfs.ext4", "-O inline_data,ea_inode,large_dir", ""},
+		{"mkfs.ext4", "-O journal_dev", "journal"},
+		{"mkfs.ext2", "-O journal_dev", ""},
+	} {
+		t.Run(fmt.Sprintf("%d %s %s", i, tt.command, tt.options), func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{"-L", tt.label}, strings.Fields(tt.options)...)
+			image := mkfs(t, 8<<10, tt.command, args...)
+			want := blkid(t, image)
+			if want.Type == "" {
+				t.Fatalf("blkid finds nothing: the case compares nothing")
+			}
+			got, err := probeFile(t, image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("differs from blkid (-blkid +Probe):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestProbeTruncatedAgainstBlkid cuts an image off around its superblock.
+func TestProbeTruncatedAgainstBlkid(t *testing.T) {
+	t.Parallel()
+	image := mkfs(t, 1<<10, "mkfs.ext4")
+	for _, size := range []int64{1 << 20, 4096, 2049, 2048, 2047, 1536, 1080, 1024, 1} {
+		if err := os.Truncate(image, size); err != nil {
+			t.Fatal(err)
+		}
+		got, err := probeFile(t, image)
+		if want := blkid(t, image); got != want {
+			t.Errorf("%d bytes: %+v, %v; blkid finds %+v", size, got, err, want)
+		}
+	}
+}
+
+// TestProbeNothingElse: contents that blkid knows and this prober does not are not taken for something.
+func TestProbeNothingElse(t *testing.T) {
+	t.Parallel()
+	tool(t, "mkswap")
+	image := filepath.Join(t.TempDir(), "swap")
+	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mkswap", image).CombinedOutput(); err != nil {
+		t.Fatalf("mkswap: %v\n%s", err, out)
+	}
+	if want := blkid(t, image); want.Type != "swap" {
+		t.Fatalf("blkid takes swap for %+v", want)
+	}
+	if info, err := probeFile(t, image); !errors.Is(err, ErrUnknown) {
+		t.Errorf("swap: %+v, %v; want ErrUnknown", info, err)
+	}
+}

@@ -1,0 +1,26 @@
+// Command init is /init of a hapax image: PID 1, the engine that PID 1 starts,
+// and what else an image needs, in one file that looks at its pid and at
+// argv[0] to know which it is.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"hapax/init/internal/engine"
+	"hapax/init/internal/guard"
+)
+
+func main() { os.Exit(run(os.Getpid(), os.Args)) }
+
+func run(pid int, args []string) int {
+	switch {
+	case filepath.Base(args[0]) == guard.EngineName:
+		return engine.Run(guard.EngineFD)
+	case pid == 1:
+		return guard.Run(args[1:])
+	}
+	fmt.Fprintf(os.Stderr, "%s: this is the /init of a hapax image; it runs as PID 1 (see hapax run)\n", args[0])
+	return 2
+}
