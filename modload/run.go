@@ -12,33 +12,11 @@ import (
 // work that the kernel does for one at a time.
 func DefaultWorkers() int { return min(max(2*runtime.NumCPU(), 4), 32) }
 
-// A queue holds records in the order in which they became ready.
-type queue struct {
-	items []*record
-	head  int
-}
-
-func (q *queue) push(r *record) { q.items = append(q.items, r) }
-
-func (q *queue) len() int { return len(q.items) - q.head }
-
-// pop returns nil if the queue is empty.
-func (q *queue) pop() *record {
-	if q.head == len(q.items) {
-		return nil
-	}
-	r := q.items[q.head]
-	q.items[q.head] = nil
-	if q.head++; q.head == len(q.items) {
-		q.items, q.head = q.items[:0], 0
-	}
-	return r
-}
-
 // ready queues r if nothing holds it back any more.
 func (s *Scheduler) ready(r *record) {
 	if r.state == Waiting && r.hard == 0 && r.soft == 0 && !r.planning {
 		r.state = Queued
+		s.queue.n++
 		s.queue.push(r)
 	}
 }
@@ -51,7 +29,7 @@ func (s *Scheduler) start(taken int) {
 		s.ready(r)
 	}
 	s.fresh = s.fresh[:0]
-	for n := s.queue.len() - taken; n > 0 && s.workers < s.opt.Workers; n-- {
+	for n := s.queue.n - taken; n > 0 && s.workers < s.opt.Workers; n-- {
 		s.workers++
 		go s.work()
 	}

@@ -387,6 +387,33 @@ func TestWorkersBoundTheLoads(t *testing.T) {
 	})
 }
 
+// What the root needs goes before the rest, with its dependencies, also when
+// those were queued among the rest before.
+func TestStorageGoesFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := new(modloadtest.Index).Add("running").Add("c1").Add("c2").Add("lib").Add("nvme", "lib").Add("c3").Add("named")
+		nvme := x.Modules["nvme"]
+		nvme.Path = "kernel/drivers/nvme/host/nvme.ko.xz"
+		x.Modules["nvme"] = nvme
+		x.Aliases["cpu"] = []string{"c1", "c2", "lib", "c3", "named"}
+		x.Aliases["pci"] = []string{"nvme"}
+		k := modloadtest.NewKernel(t)
+		k.Delay("running", time.Second)
+		s := modload.New(modload.Options{Index: x, Load: k.Load, Workers: 1})
+		s.Request("running", modload.Origin{})
+		synctest.Wait()
+		s.Request("cpu", modload.Origin{})
+		s.Request("pci", modload.Origin{})
+		go func() { _ = s.Load(t.Context(), "named") }()
+		synctest.Wait()
+		settle(t, s)
+		if diff := cmp.Diff([]string{"running", "lib", "named", "nvme", "c1", "c2", "c3"}, k.Log()); diff != "" {
+			t.Errorf("inserted (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

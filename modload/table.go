@@ -18,6 +18,7 @@ type record struct {
 	origin Origin // who asked first
 	asked  int    // requests that named it, dependants included
 	pass   uint32 // the pass in which it was last tried
+	urgent bool   // goes before the others; hasten sets it
 
 	// Edges of a record that is Waiting. The counts say how many dependencies
 	// have not ended; the lists are the same edges from the other end.
@@ -52,6 +53,9 @@ func (s *Scheduler) want(name string, o Origin) (r *record, isNew bool) {
 	if r = s.table[name]; r != nil {
 		r.asked++
 		isNew = o.Kind == Uevent && s.retry(r)
+		if o.Kind == Named {
+			s.hasten(r)
+		}
 	} else {
 		r, isNew = s.enter(name, o), true
 	}
@@ -72,6 +76,7 @@ func (s *Scheduler) enter(name string, o Origin) *record {
 	}
 	o.By = strings.Clone(o.By) // it may be a piece of a whole uevent
 	r := &record{mod: mod, origin: o, asked: 1, pass: s.pass, entered: time.Now()}
+	r.urgent = o.Kind == Named || urgent(mod.Path)
 	s.table[name] = r
 	if known && mod.Builtin {
 		r.state = Builtin
@@ -105,6 +110,9 @@ func (s *Scheduler) await(r *record) {
 			r.hard++
 			r.needs = append(r.needs, d)
 			d.hardUsers = append(d.hardUsers, r)
+			if r.urgent {
+				s.hasten(d)
+			}
 		case !d.state.usable():
 			s.failBy(r, d)
 		}
@@ -132,6 +140,9 @@ func (s *Scheduler) enterSoft() {
 				r.soft++
 				r.needs = append(r.needs, d)
 				d.softUsers = append(d.softUsers, r)
+				if r.urgent {
+					s.hasten(d)
+				}
 			}
 		}
 	}

@@ -74,6 +74,7 @@ type engine struct {
 // result is the exit status.
 func Run(fd int) int {
 	e := &engine{
+		seqnum: readSeqnum,
 		nudge:  make(chan struct{}, 1),
 		rescan: make(chan struct{}, 1),
 		walked: make(chan error, 1),
