@@ -1,0 +1,75 @@
+# The two commands that a newcomer needs:
+#   make run     build everything, boot a Debian kernel in QEMU, show the boot report, give a shell
+#   make test    everything that CI runs
+# Both install what is missing when run as root on Debian, and name it otherwise.
+
+GO      ?= go
+# The binaries are static and the same wherever they are built.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
+SETUP   := $(GO) run ./tests/setup
+ASSETS  := image/assets/built
+FUZZTIME ?= 30s
+# make run: arguments for hapax run, such as RUN="--smp 8 --disk root.img"
+RUN     ?=
+
+.PHONY: help build run image test unit race vet lint fmt fuzz bench bench-boot cross check clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: bin/hapax ## build bin/init (goes into images), bin/u-root (the rescue shell) and bin/hapax (embeds both)
+
+.PHONY: bin/init bin/hapax
+bin/init:
+	$(BUILD) -o $@ ./init
+
+bin/u-root: image/shell/main.go image/shell/commands.go image/shell/go.mod
+	cd image/shell && $(GO) run . -o ../../$@
+
+bin/hapax: bin/init bin/u-root
+	cp bin/init bin/u-root bin/u-root.commands $(ASSETS)/
+	$(BUILD) -o $@ ./image/cmd/hapax
+
+image: build ## build build/universal.img for Debian's 6.1 cloud kernel
+	$(SETUP) --for run -- sh -c 'bin/hapax build --force --mode universal --shell u-root --modules-dir "$$HAPAX_MODULES_DIR" build/universal.img'
+
+run: image ## boot build/universal.img in QEMU on this terminal (Ctrl-A x quits)
+	$(SETUP) --for run -- sh -c 'bin/hapax run --kernel "$$HAPAX_KERNEL" --append "hapax.report=console" $(RUN) build/universal.img'
+
+test: build vet cross ## everything that CI runs: vet, cross-builds, unit, namespace and QEMU tests
+	$(SETUP) --for test -- $(GO) test -race -timeout 20m ./...
+
+unit: ## the tests that need no root and no QEMU, in seconds
+	$(GO) test -short ./...
+
+race: ## unit and namespace tests under the race detector
+	$(GO) test -race $$($(GO) list ./... | grep -v '/tests$$')
+
+vet: ## gofmt, go vet, go mod tidy
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run make fmt'; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+lint: ## golangci-lint with the rules of .golangci.yml, if it is installed
+	golangci-lint run
+
+fmt: ## gofmt everything
+	gofmt -w $$(git ls-files '*.go')
+
+cross: ## compile for the architectures that are not tested here
+	GOARCH=arm64 $(GO) vet ./init/... ./image/... ./uevent ./coldplug ./modload/...
+	GOARCH=riscv64 $(GO) vet ./init/... ./image/... ./uevent ./coldplug ./modload/...
+
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	$(GO) run ./tests/fuzzall -time $(FUZZTIME)
+
+bench: ## the Go benchmarks
+	$(SETUP) --for test -- $(GO) test -run='^$$' -bench=. -benchmem ./uevent ./coldplug ./modload/...
+
+bench-boot: build ## guest clock at /sbin/init beside the floor, on a deterministic clock
+	$(SETUP) --for test -- $(GO) test -count=1 -v -run='^$$' -bench=Boot -benchtime=1x ./tests
+
+check: test ## the same as test
+
+clean: ## remove bin/; build/ holds downloads and stays
+	rm -rf bin $(ASSETS)/init $(ASSETS)/u-root $(ASSETS)/u-root.commands
