@@ -43,25 +43,68 @@ func (s *Scheduler) work() {
 		if r == nil {
 			break
 		}
-		r.state, r.begun = Inserting, time.Now()
-		params := s.opt.Config.Options(r.mod.Name)
-		s.mu.Unlock()
-
-		res := s.opt.Load(r.mod, params)
-
-		s.mu.Lock()
-		s.count.Finit += res.Calls
-		s.count.Duplicates += res.Duplicates
-		s.end(r, outcome(res.Err), res.Err)
-		s.start(1)
-		s.unlock()
-		s.mu.Lock()
+		slow := s.load(r)
+		if slow {
+			// Another worker has taken the place of this one.
+			s.mu.Unlock()
+			return
+		}
 	}
 	s.workers--
-	if s.draining && s.workers == 0 {
+	s.mu.Unlock()
+}
+
+// load hands r to the kernel and enters the answer. It reports whether that
+// took so long that the caller's place among the workers was given away. The
+// caller holds mu, which is released meanwhile.
+func (s *Scheduler) load(r *record) (slow bool) {
+	r.state, r.begun = Inserting, time.Now()
+	s.loading++
+	params := s.opt.Config.Options(r.mod.Name)
+	s.mu.Unlock()
+
+	alarm := time.AfterFunc(slowAfter, func() { s.overdue(r) })
+	res := s.opt.Load(r.mod, params)
+	alarm.Stop()
+
+	s.mu.Lock()
+	slow, r.slow = r.slow, false
+	s.loading--
+	s.count.Finit += res.Calls
+	s.count.Duplicates += res.Duplicates
+	s.end(r, outcome(res.Err), res.Err)
+	if slow {
+		s.start(0)
+	} else {
+		s.start(1)
+	}
+	if s.draining && s.loading == 0 {
 		close(s.quiet)
 	}
-	s.mu.Unlock()
+	s.unlock()
+	s.mu.Lock()
+	return slow
+}
+
+// slowAfter is how long an init function may take before somebody is told and
+// its place is given to another module.
+const slowAfter = 10 * time.Second
+
+// overdue is called when the load of r has run for slowAfter.
+func (s *Scheduler) overdue(r *record) {
+	s.mu.Lock()
+	if r.state != Inserting || r.slow {
+		s.mu.Unlock()
+		return
+	}
+	r.slow = true
+	s.workers--
+	s.start(0)
+	m := r.report(s.epoch)
+	s.unlock()
+	if s.opt.Slow != nil {
+		s.opt.Slow(m)
+	}
 }
 
 // outcome is the state that a load with that error leads to.

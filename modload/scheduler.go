@@ -36,7 +36,8 @@ type Options struct {
 	Config *modindex.Config // parameters and blacklists; nil: none
 	Load   LoadFunc
 
-	// Workers bounds the loads that run at one time; 0 means DefaultWorkers.
+	// Workers bounds the loads that run at one time; 0 means DefaultWorkers. A
+	// load that takes more than 10 s does not count any more.
 	Workers int
 
 	// Present names the modules that the kernel has already.
@@ -44,10 +45,12 @@ type Options struct {
 
 	// Ended, if not nil, is told of each module that went live, was refused or
 	// failed. Idle, if not nil, is told each time that nothing is waiting,
-	// queued or inserting any more. Both are called without the table's lock,
-	// from any goroutine, possibly several at once, and must not block.
+	// queued or inserting any more. Slow, if not nil, is told of each module
+	// whose load has run for 10 s. All are called without the table's lock, from
+	// any goroutine, possibly several at once, and must not block.
 	Ended func(Module)
 	Idle  func()
+	Slow  func(Module)
 }
 
 // A Scheduler brings modules into the kernel, each exactly once, whoever asks
@@ -66,14 +69,15 @@ type Scheduler struct {
 	fresh    []*record           // entered by the call that holds mu, not yet started
 	ended    []*record           // ended since mu was taken, not yet told to Options.Ended
 	queue    queue
-	workers  int
+	workers  int           // goroutines that load, but for the slow ones
+	loading  int           // loads that the kernel has begun
 	pending  int           // records that have not ended
 	pass     uint32        // grows each time pending returns to 0
 	mark     uint32        // generation of the reachability search
 	idle     chan struct{} // closed when pending returns to 0; nil if nobody waits
 	idleDue  bool          // pending has returned to 0, Options.Idle not called yet
 	draining bool
-	quiet    chan struct{} // closed when draining and no worker is left
+	quiet    chan struct{} // closed when draining and no load is left
 	count    Counters
 }
 
@@ -212,6 +216,20 @@ func (s *Scheduler) Load(ctx context.Context, query string) error {
 	return first
 }
 
+// Announce tells that the kernel has sent the add event of a module, that is,
+// the module's init function has succeeded. The load itself may go on for long,
+// for it ends by waiting for all asynchronous probing of the machine;
+// dependants need not wait for that. Other names are passed over.
+func (s *Scheduler) Announce(name string) {
+	s.mu.Lock()
+	if r := s.table[modindex.Normalize(name)]; r != nil && r.state == Inserting && !r.early {
+		r.early = true
+		s.release(r, true)
+		s.start(0)
+	}
+	s.unlock()
+}
+
 // Settle waits until no module is waiting, queued or inserting, or ctx is
 // done. It returns at once if that is so already.
 func (s *Scheduler) Settle(ctx context.Context) error {
@@ -248,7 +266,7 @@ func (s *Scheduler) Drain(ctx context.Context) []string {
 				s.abandon(r)
 			}
 		}
-		if s.workers == 0 {
+		if s.loading == 0 {
 			close(s.quiet)
 		}
 	}

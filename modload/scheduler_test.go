@@ -100,6 +100,39 @@ func TestSlowDependencyHoldsOnlyItsDependants(t *testing.T) {
 	})
 }
 
+// The kernel tells of a live module before finit_module returns: dependants
+// start then, and those that come later do not wait either.
+func TestAnnouncedModuleReleasesItsDependants(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := modloadtest.NewKernel(t)
+		x := new(modloadtest.Index).Add("ahci").Add("user", "ahci").Add("later", "ahci").Add("soft").
+			Soft("soft", []string{"ahci"}, nil)
+		k.Delay("ahci", time.Hour)
+		s := modload.New(modload.Options{Index: x, Load: k.Load, Workers: 2})
+		start := time.Now()
+		go func() { _ = s.Load(t.Context(), "user") }()
+		synctest.Wait()
+		s.Announce("user") // not yet handed to the kernel: means nothing
+		s.Announce("unknown")
+		k.Put("ahci")
+		s.Announce("ahci")
+		s.Announce("ahci")
+		for _, name := range []string{"user", "later", "soft"} {
+			if err := s.Load(t.Context(), name); err != nil {
+				t.Error(err)
+			}
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("the dependants waited %v", d)
+		}
+		if s.Pending() != 1 {
+			t.Errorf("%d modules pending, want 1: its call has not returned", s.Pending())
+		}
+		settle(t, s)
+	})
+}
+
 func TestFailedDependencyCostsNoCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -410,6 +443,54 @@ func TestStorageGoesFirst(t *testing.T) {
 		settle(t, s)
 		if diff := cmp.Diff([]string{"running", "lib", "named", "nvme", "c1", "c2", "c3"}, k.Log()); diff != "" {
 			t.Errorf("inserted (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Init functions that never return are reported, with who asked, and take
+// nobody's place; Drain still knows them.
+func TestHungModulesAreReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x, k := new(modloadtest.Index).Add("good").Add("user", "hung1"), modloadtest.NewKernel(t)
+		for i := range 3 {
+			name := fmt.Sprint("hung", i)
+			x.Add(name)
+			x.Aliases["pci"] = append(x.Aliases["pci"], name)
+			k.Delay(name, 24*time.Hour)
+		}
+		var mu sync.Mutex
+		var slow []string
+		s := modload.New(modload.Options{Index: x, Load: k.Load, Workers: 2, Slow: func(m modload.Module) {
+			mu.Lock()
+			defer mu.Unlock()
+			slow = append(slow, fmt.Sprint(m.Name, " ", m.State, " for ", m.Origin.By))
+		}})
+		start := time.Now()
+		s.Request("pci", modload.Origin{Kind: modload.Uevent, By: "/devices/x"})
+		s.Request("user", modload.Origin{})
+		synctest.Wait()
+		// Both places are taken; 10 s later they are free again, and so on.
+		if err := s.Load(t.Context(), "good"); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d != 10*time.Second {
+			t.Errorf("the good module waited %v", d)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		slices.Sort(slow)
+		want := []string{"hung0 inserting for /devices/x", "hung1 inserting for /devices/x", "hung2 inserting for /devices/x"}
+		if diff := cmp.Diff(want, slow); diff != "" {
+			t.Errorf("reported (-want +got):\n%s", diff)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if running := s.Drain(ctx); len(running) != 3 {
+			t.Errorf("Drain left %v, want the three hung ones", running)
+		}
+		if running := s.Drain(t.Context()); running != nil {
+			t.Errorf("Drain left %v", running)
 		}
 	})
 }

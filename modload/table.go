@@ -19,6 +19,8 @@ type record struct {
 	asked  int    // requests that named it, dependants included
 	pass   uint32 // the pass in which it was last tried
 	urgent bool   // goes before the others; hasten sets it
+	early  bool   // Inserting, but the kernel has said that it is live
+	slow   bool   // Inserting for so long that it has no place among the workers any more
 
 	// Edges of a record that is Waiting. The counts say how many dependencies
 	// have not ended; the lists are the same edges from the other end.
@@ -106,6 +108,7 @@ func (s *Scheduler) await(r *record) {
 		switch {
 		case d.planning:
 			s.end(r, Failed, &LoadError{Module: r.mod.Name, Op: "dependency " + dep, Err: ErrCycle})
+		case d.early:
 		case !d.state.Ended():
 			r.hard++
 			r.needs = append(r.needs, d)
@@ -134,7 +137,7 @@ func (s *Scheduler) enterSoft() {
 		for _, query := range r.mod.Pre {
 			for _, name := range s.opt.Index.Lookup(query).Names {
 				d := s.enter(name, Origin{Kind: Softdep, By: r.mod.Name})
-				if d.state.Ended() || s.reaches(d, r) {
+				if d.state.Ended() || d.early || s.reaches(d, r) {
 					continue
 				}
 				r.soft++
@@ -225,24 +228,8 @@ func (s *Scheduler) end(r *record, state State, err error) {
 	if r.done != nil {
 		close(r.done)
 	}
-	hard, soft := r.hardUsers, r.softUsers
-	r.hardUsers, r.softUsers = nil, nil
-	for _, u := range hard {
-		switch {
-		case u.state != Waiting: // it failed by another dependency
-		case state.usable():
-			u.hard--
-			s.ready(u)
-		default:
-			s.failBy(u, r)
-		}
-	}
-	for _, u := range soft {
-		if u.state == Waiting {
-			u.soft--
-			s.ready(u)
-		}
-	}
+	r.early = false
+	s.release(r, state.usable())
 	if state == Live && !s.draining {
 		for _, query := range r.mod.Post {
 			for _, name := range s.opt.Index.Lookup(query).Names {
@@ -257,6 +244,29 @@ func (s *Scheduler) end(r *record, state State, err error) {
 		if s.idle != nil {
 			close(s.idle)
 			s.idle = nil
+		}
+	}
+}
+
+// release lets go of what waits for r: soft dependants in any case, hard ones
+// if r is usable, else they fail.
+func (s *Scheduler) release(r *record, usable bool) {
+	hard, soft := r.hardUsers, r.softUsers
+	r.hardUsers, r.softUsers = nil, nil
+	for _, u := range hard {
+		switch {
+		case u.state != Waiting: // it failed by another dependency
+		case usable:
+			u.hard--
+			s.ready(u)
+		default:
+			s.failBy(u, r)
+		}
+	}
+	for _, u := range soft {
+		if u.state == Waiting {
+			u.soft--
+			s.ready(u)
 		}
 	}
 }

@@ -177,8 +177,11 @@ func (e *engine) handle(ev *uevent.Event) {
 			e.modules.request(alias, modload.Origin{Kind: modload.Uevent, By: ev.DevPath})
 		}
 	}
-	if ev.Subsystem == "block" && e.hunt != nil {
+	switch {
+	case ev.Subsystem == "block" && e.hunt != nil:
 		e.hunt.event(ev)
+	case ev.Subsystem == "module" && ev.Action == uevent.Add:
+		e.modules.sched.Announce(strings.TrimPrefix(ev.DevPath, "/module/"))
 	}
 	if seq := ev.Seqnum; seq > e.lastSeq.Load() {
 		e.lastSeq.Store(seq)

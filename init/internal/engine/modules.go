@@ -45,6 +45,7 @@ func openModules(e *engine) (*modules, error) {
 		Load:    func(modindex.Module, string) modload.Result { return modload.Result{Err: errors.ErrUnsupported} },
 		Ended:   e.moduleEnded,
 		Idle:    func() { poke(e.nudge) },
+		Slow:    e.moduleSlow,
 	}
 	dir, problem := findModules(modulesRoot, e.release)
 	if dir != "" && problem == nil {
@@ -132,4 +133,24 @@ func (e *engine) moduleEnded(m modload.Module) {
 	default:
 		e.log.Debugf("%s live after %.1f ms (asked for by %s %s)", m.Name, m.Ended-m.Begun, m.Origin.Kind, m.Origin.By)
 	}
+}
+
+// moduleSlow names a module whose init function does not return, who asked for
+// it, and where in the kernel it waits.
+func (e *engine) moduleSlow(m modload.Module) {
+	e.log.Warnf("%s has been in its init function for 10 s (asked for by %s %s)\n%s",
+		m.Name, m.Origin.Kind, m.Origin.By, kernelStack("/proc/self/task", m.Name))
+}
+
+// kernelStack returns the kernel stack of the thread below tasks that runs
+// code of module, "" if there is none or the kernel does not tell.
+func kernelStack(tasks, module string) string {
+	files, _ := filepath.Glob(filepath.Join(tasks, "*/stack")) // the pattern is valid
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(b), " ["+module+"]") {
+			return string(b)
+		}
+	}
+	return ""
 }

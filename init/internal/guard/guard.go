@@ -203,6 +203,7 @@ func (g *guard) rootMounted(root string) {
 		g.rescue(err.Error())
 		return
 	}
+	g.log.Debugf("%s has an init: %s", root, target.Init)
 	target.Logf = g.log.Warnf
 	g.target = target
 	g.leave = time.After(g.params.Drain + exitGrace)
@@ -220,6 +221,7 @@ func (g *guard) switchRoot() {
 	g.leave = nil
 	g.killShell()
 	argv := append([]string{g.target.Init}, g.args...)
+	g.log.Debugf("switch_root to %s", g.target.Init)
 	err := switchroot.Switch(g.target, argv, environment())
 	g.log.Errorf("%v", err)
 	if e, ok := err.(*switchroot.Error); ok && e.Committed {
