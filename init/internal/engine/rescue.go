@@ -52,7 +52,7 @@ func overdueText(o overdue) string {
 	fmt.Fprintf(&b, "root=%s has not appeared within %s (hapax.timeout=).\n", o.ref, o.waited)
 	var disks []string
 	for _, d := range o.disks {
-		disks = append(disks, "  "+d.String()+"\n")
+		disks = append(disks, "  /dev/"+d.String()+"\n")
 	}
 	if len(disks) == 0 {
 		disks = []string{"  none\n"}

@@ -36,8 +36,8 @@ func TestOverdueText(t *testing.T) {
 	})
 	want := `root=UUID=1234 has not appeared within 1m30s (hapax.timeout=).
 block devices seen:
-  vda: 4096 bytes, ext4, UUID=77, LABEL="\x1b[2J"
-  sda: 512 bytes: input/output error
+  /dev/vda: 4096 bytes, ext4, UUID=77, LABEL="\x1b[2J"
+  /dev/sda: 512 bytes: input/output error
 modules that could not be loaded:
   load nvme: dependency nvme_core: exec format error
 devices without a driver:
