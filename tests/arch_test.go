@@ -1,0 +1,161 @@
+package tests
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A pkg is what go list tells of one package of the module.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Deps       []string
+}
+
+func listPackages(t *testing.T) map[string]pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,GoFiles,Deps,Module", "hapax/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	pkgs := map[string]pkg{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs[p.ImportPath] = p
+	}
+}
+
+func ours(path string) bool { return path == "hapax" || strings.HasPrefix(path, "hapax/") }
+
+func below(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+// TestArrows holds the import arrows of ARCHITECTURE.md.
+func TestArrows(t *testing.T) {
+	t.Parallel()
+	pkgs := listPackages(t)
+	rules := []struct {
+		from   string   // this package and those below it
+		may    []string // of our packages, these trees and no others; nil: any
+		never  []string // of all packages, none of these trees
+		reason string
+	}{
+		{"hapax/uevent", []string{"hapax/uevent"}, nil, "a leaf: std and x/sys"},
+		{"hapax/coldplug", []string{"hapax/coldplug"}, nil, "a leaf: std and x/sys"},
+		{"hapax/modload/modindex", []string{"hapax/modload/modindex"}, nil, "a leaf, for the builder uses it too"},
+		{"hapax/modload", []string{"hapax/modload"}, nil, "the scheduler knows its index and nothing else"},
+		{"hapax/init", []string{"hapax/init", "hapax/uevent", "hapax/coldplug", "hapax/modload"}, nil, "PID 1 does not link the builder"},
+		{"hapax/image", []string{"hapax/image", "hapax/modload/modindex"}, nil, "the builder runs on hosts, beside any kernel"},
+		{"hapax/init", nil, []string{"net/http", "log/slog", "os/exec", "regexp", "github.com/spf13", "github.com/u-root"}, "the size of /init, and the guard owns all waits"},
+	}
+	for _, r := range rules {
+		for path, p := range pkgs {
+			// modloadtest is for tests alone and may import testing.
+			if !below(path, r.from) {
+				continue
+			}
+			for _, dep := range p.Deps {
+				if r.may != nil && ours(dep) && !slices.ContainsFunc(r.may, func(root string) bool { return below(dep, root) }) {
+					t.Errorf("%s imports %s (%s)", path, dep, r.reason)
+				}
+				if slices.ContainsFunc(r.never, func(root string) bool { return below(dep, root) }) {
+					t.Errorf("%s imports %s (%s)", path, dep, r.reason)
+				}
+			}
+		}
+	}
+	// The leaves link nothing from outside but x/sys.
+	for _, leaf := range []string{"hapax/uevent", "hapax/coldplug", "hapax/modload/modindex", "hapax/modload"} {
+		for _, dep := range pkgs[leaf].Deps {
+			if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") && !below(dep, "golang.org/x/sys") {
+				t.Errorf("%s imports %s", leaf, dep)
+			}
+		}
+		if len(pkgs[leaf].Deps) == 0 {
+			t.Errorf("%s is not there", leaf)
+		}
+	}
+}
+
+// TestPackageComments demands exactly one package comment per package.
+func TestPackageComments(t *testing.T) {
+	t.Parallel()
+	for path, p := range listPackages(t) {
+		if !ours(path) || len(p.GoFiles) == 0 { // this folder has tests alone
+			continue
+		}
+		comments := 0
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc != nil {
+				comments++
+			}
+		}
+		if comments != 1 {
+			t.Errorf("%s has %d package comments, want 1", path, comments)
+		}
+	}
+}
+
+// TestOneDoor holds that finit_module and its kin are called in one file.
+func TestOneDoor(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for path, p := range listPackages(t) {
+		if !ours(path) {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, call := range moduleCalls(f) {
+				if path == "hapax/modload" && name == "kernel_linux.go" && call == "FinitModule" {
+					found++
+					continue
+				}
+				t.Errorf("%s/%s calls unix.%s", path, name, call)
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("modload/kernel_linux.go calls FinitModule in %d places, want 1", found)
+	}
+}
+
+// moduleCalls returns the names of the system calls that insert or remove
+// modules and are named in f, wrapped or by number.
+func moduleCalls(f *ast.File) []string {
+	var calls []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		switch sel.Sel.Name {
+		case "FinitModule", "InitModule", "DeleteModule", "SYS_FINIT_MODULE", "SYS_INIT_MODULE", "SYS_DELETE_MODULE":
+			calls = append(calls, sel.Sel.Name)
+		}
+		return true
+	})
+	return calls
+}

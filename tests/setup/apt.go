@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"hapax/tests/internal/debian"
+)
+
+// A tool is a program, or a file given by its absolute path, of a Debian package that make needs.
+type tool struct {
+	program string
+	pkg     string
+	run     bool // make run needs it as well as make test
+}
+
+// tools lists what is not part of a minimal Debian system. Every line has a user: add none in advance.
+func tools() []tool {
+	return []tool{
+		{"qemu-system-x86_64", "qemu-system-x86", true},
+		{"depmod", "kmod", true},
+		{"mkfs.ext4", "e2fsprogs", false}, // the root file systems of guests
+		{"cpio", "cpio", false},           // reads images back
+		{"xz", "xz-utils", false},
+		{"zstd", "zstd", false},
+		{"lz4", "lz4", false},
+		{"gcc", "gcc", false}, // links the race detector
+		{"/usr/include/stdlib.h", "libc6-dev", false},
+	}
+}
+
+// missing returns the packages of the tools that the purpose needs and the machine lacks, sorted.
+func missing(all []tool, purpose string) []string {
+	var pkgs []string
+	for _, t := range all {
+		if purpose == "run" && !t.run {
+			continue
+		}
+		if !t.present() {
+			pkgs = append(pkgs, t.pkg)
+		}
+	}
+	slices.Sort(pkgs)
+	return slices.Compact(pkgs)
+}
+
+func (t tool) present() bool {
+	var err error
+	if filepath.IsAbs(t.program) {
+		_, err = os.Stat(t.program)
+	} else {
+		_, err = debian.Tool(t.program)
+	}
+	return err == nil
+}
+
+// apt runs apt-get for the machine. It refreshes the package lists at most once.
+type apt struct {
+	euid    int
+	updated bool
+}
+
+func newApt() *apt { return &apt{euid: os.Geteuid()} }
+
+// canUpdate tells whether update would do anything: it needs root, and the lists get no fresher by a second time.
+func (a *apt) canUpdate() bool { return a.euid == 0 && !a.updated }
+
+func (a *apt) update(ctx context.Context) error {
+	progress("updating the package lists")
+	a.updated = true
+	return aptGet(ctx, "update")
+}
+
+// install installs packages, or says how to when the user may not.
+func (a *apt) install(ctx context.Context, pkgs []string) error {
+	if len(pkgs) == 0 {
+		return nil
+	}
+	list := strings.Join(pkgs, " ")
+	if a.euid != 0 {
+		return fmt.Errorf("missing packages: %s\nas root: apt-get update && apt-get install --no-install-recommends %s", list, list)
+	}
+	if a.canUpdate() {
+		if err := a.update(ctx); err != nil {
+			return err
+		}
+	}
+	progress("installing %s", list)
+	return aptGet(ctx, append([]string{"install", "--yes", "--no-install-recommends"}, pkgs...)...)
+}
+
+func aptGet(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q", "-o", "DPkg::Lock::Timeout=120"}, args...)...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("apt-get %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
