@@ -150,9 +150,11 @@ func TestHuntGoesOnBesideADeadDisk(t *testing.T) {
 				<-dead
 				return nil, 0, errors.New("gone")
 			}
-			l.found(block(name))
 		}
 		l.disks["vda"] = ext(2)
+		for i := range maxProbes - 1 {
+			l.found(block(fmt.Sprint("dead", i)))
+		}
 		l.found(block("vda"))
 		if r := <-l.results(); r.err != nil {
 			t.Errorf("result = %+v", r)
