@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -194,6 +195,9 @@ func TestCompressedForms(t *testing.T) {
 				t.Skipf("the comparison needs %s (Debian package of that name, or xz-utils): %v", tt.tool, err)
 			}
 			cmd := exec.CommandContext(t.Context(), tt.tool, tt.args...)
+			if tt.c == LZ4 {
+				image = image[:lz4End(image)] // the tool does not know the kernel's end of a stream
+			}
 			cmd.Stdin = bytes.NewReader(image)
 			out, err := cmd.Output()
 			if err != nil {
@@ -204,6 +208,18 @@ func TestCompressedForms(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lz4End returns where the block of size 0 of a legacy frame begins.
+func lz4End(image []byte) int {
+	end := 4
+	for size := -1; size != 0; end += size {
+		size = int(binary.LittleEndian.Uint32(image[end:]))
+		if size != 0 {
+			end += 4
+		}
+	}
+	return end
 }
 
 func TestTreeRefuses(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
 )
 
@@ -48,7 +47,7 @@ func detect(b []byte) (Compression, bool) {
 	return "", false
 }
 
-// newDecompressor returns a reader of the compressed part at the start of r. Of the formats, only gzip leaves r
+// newDecompressor returns a reader of the compressed part at the start of r. Of the formats, gzip and lz4 leave r
 // just behind the part; the others read on and take anything but another stream of their own for damage.
 func newDecompressor(r *bufio.Reader, c Compression) (io.ReadCloser, error) {
 	switch c {
@@ -70,11 +69,7 @@ func newDecompressor(r *bufio.Reader, c Compression) (io.ReadCloser, error) {
 		z.Multistream(false)
 		return z, nil
 	case LZ4:
-		z := lz4.NewReader(r)
-		if err := z.Apply(lz4.ConcurrencyOption(1)); err != nil {
-			return nil, err
-		}
-		return io.NopCloser(z), nil
+		return newLZ4Reader(r)
 	}
 	return nil, fmt.Errorf("compressed with %s: hapax reads zstd, xz, gzip, lz4 and none", c)
 }

@@ -37,7 +37,7 @@ type Header struct {
 }
 
 // A Reader lists the files of an initramfs image: any number of newc archives one after the other, with zeros between
-// them, plain or compressed, as the kernel takes them. Behind a part compressed with zstd, xz or lz4 nothing else can follow.
+// them, plain or compressed, as the kernel takes them. Behind a part compressed with zstd or xz nothing else can follow.
 //
 // It allocates no more than a name's length on the word of a header, so it can be given hostile files.
 type Reader struct {
