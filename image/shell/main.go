@@ -55,7 +55,7 @@ func run(output string) error {
 	}
 	defer os.RemoveAll(generated)
 
-	env := golang.Default(golang.DisableCGO())
+	env := golang.Default(golang.DisableCGO(), golang.WithBuildTag("goshliner"))
 	if err := env.CompilerInit(); err != nil {
 		return fmt.Errorf("find the go command: %w", err)
 	}
