@@ -1,6 +1,7 @@
 package modindex
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -79,6 +80,52 @@ func BenchmarkModule(b *testing.B) {
 		for b.Loop() {
 			if _, ok := x.Module("btrfs"); !ok {
 				b.Fatal("no btrfs")
+			}
+		}
+	})
+}
+
+// A boot without modprobe.d files has to pay for looking, and no more.
+func BenchmarkReadConfig(b *testing.B) {
+	const line = "options a p=1\nalias b-* c\nblacklist d\nsoftdep e pre: f\n"
+	few := map[string]string{}
+	for i := range 20 {
+		few[fmt.Sprintf("usr/lib/modprobe.d/%d.conf", i)] = line
+	}
+	for _, c := range []struct {
+		name string
+		root string
+	}{
+		{"files=0", b.TempDir()},
+		{"files=20", writeConfig(b, few)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, problems := ReadConfig(ConfigDirs(c.root), "quiet"); problems != nil {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
+
+// What a configuration adds to a look-up: beside BenchmarkLookup's lines of the same name.
+func BenchmarkViewLookup(b *testing.B) {
+	benchTrees(b, func(b *testing.B, dir string) {
+		lines := map[string]string{"none": "", "20": ""}
+		for i := range 20 {
+			lines["20"] += fmt.Sprintf("alias name-%d a\nalias pattern-%[1]d-* b\n", i)
+		}
+		for name, text := range lines {
+			v := open(b, dir).With(config(b, text, ""))
+			for _, q := range benchQueries {
+				b.Run("aliases="+name+"/"+q.name, func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						v.Lookup(q.query)
+					}
+				})
 			}
 		}
 	})

@@ -2,72 +2,45 @@ package modindex
 
 import "strings"
 
-// A Config holds what an administrator says about modules. ParseCmdline fills
-// it from the kernel command line. It is immutable and may be used by several
-// goroutines; a nil *Config says nothing about any module.
-type Config struct {
-	options   map[string][]string // by module name, in the order given
-	blacklist map[string]bool     // modprobe.blacklist=, normalised
-	denied    string              // module_blacklist=, as the kernel keeps it
-}
-
-// Options returns the parameters for the module as finit_module(2) takes them,
-// all of its options joined by a space in the order given; "" if there are none.
-// The kernel reports an unknown one and refuses the module for a bad value.
-func (c *Config) Options(name string) string {
-	if c == nil {
-		return ""
-	}
-	return strings.Join(c.options[Normalize(name)], " ")
-}
-
-// Blacklisted reports whether modprobe.blacklist= names the module. By modprobe(8)'s
-// rules that stops requests by alias, not by name, and not as a dependency.
-func (c *Config) Blacklisted(name string) bool {
-	return c != nil && c.blacklist[Normalize(name)]
-}
-
-// KernelDenied reports whether the kernel itself refuses the module because of
-// module_blacklist=. It compares like the kernel: byte by byte with the real
-// name, so "foo-bar" denies nothing, and the last occurrence of the key counts.
-func (c *Config) KernelDenied(name string) bool {
-	if c == nil {
-		return false
-	}
-	for rest, more := c.denied, c.denied != ""; more; {
-		var item string
-		if item, rest, more = strings.Cut(rest, ","); item == name {
-			return name != ""
-		}
-	}
-	return false
-}
-
 // ParseCmdline reads module parameters and blacklists from the kernel command
 // line as /proc/cmdline has it. For "module.parameter" it follows libkmod
 // (kmod_config_parse_kcmdline), to which "--" means nothing; for
-// module_blacklist= it follows the kernel, which stops there. Words that are
-// neither are skipped: most of the line is meant for others.
+// module_blacklist= it follows the kernel, which stops there. hapax.deny= takes
+// names and patterns, as ReadConfig says. Words that are none of these are
+// skipped: most of the line is meant for others.
 func ParseCmdline(raw string) *Config {
-	c := &Config{options: map[string][]string{}, blacklist: map[string]bool{}}
+	c := newConfig()
+	c.parseCmdline(raw)
+	return c
+}
+
+// parseCmdline adds the kernel command line to c.
+func (c *Config) parseCmdline(raw string) {
 	for word, rest := cutWord(raw); word != "" || rest != ""; word, rest = cutWord(rest) {
 		module, param, ok := splitParam(word)
 		if !ok {
 			continue
 		}
+		c.lines++
 		if list, is := strings.CutPrefix(param, "blacklist="); is && module == "modprobe" {
 			for name := range strings.SplitSeq(unquote(list), ",") {
 				c.blacklist[Normalize(name)] = name != ""
 			}
 			continue
 		}
+		if list, is := strings.CutPrefix(param, "deny="); is && module == "hapax" {
+			for name := range strings.SplitSeq(unquote(list), ",") {
+				if name != "" {
+					c.deny.add(c.lines, Normalize(name), "hapax.deny= on the kernel command line")
+				}
+			}
+			continue
+		}
 		if balanced(module) && module != "" && param != "" {
-			module = Normalize(module)
-			c.options[module] = append(c.options[module], param)
+			c.addOption(Normalize(module), param)
 		}
 	}
-	c.denied = moduleBlacklist(raw)
-	return c
+	c.kernel = moduleBlacklist(raw)
 }
 
 // isSpace reports what both the kernel and libkmod take as the end of a word.

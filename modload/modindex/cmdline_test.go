@@ -92,9 +92,15 @@ func TestParseCmdlineBlacklists(t *testing.T) {
 }
 
 func TestNilConfig(t *testing.T) {
-	var c *Config
-	if c.Options("m") != "" || c.Blacklisted("m") || c.KernelDenied("m") {
-		t.Error("a nil Config says something about a module")
+	var none *Config
+	for name, c := range map[string]*Config{"nil": none, "zero": new(Config)} {
+		_, denied := c.Denied("m")
+		pre, post := c.Softdeps("m")
+		if c.Options("m", "al") != "" || c.Blacklisted("m") || c.KernelDenied("m") || denied ||
+			c.Aliases("m") != nil || c.Install("m") != "" || c.Remove("m") != "" ||
+			pre != nil || post != nil || c.Weakdeps("m") != nil || c.commanded([]byte("m")) {
+			t.Errorf("a %s Config says something about a module", name)
+		}
 	}
 }
 
@@ -110,6 +116,17 @@ func randomCmdline(rng *rand.Rand) string {
 		}
 	}
 	return b.String()
+}
+
+// optionTexts returns the parameters that c has, by module.
+func optionTexts(c *Config) map[string][]string {
+	texts := map[string][]string{}
+	for name, list := range c.options {
+		for _, o := range list {
+			texts[name] = append(texts[name], o.text)
+		}
+	}
+	return texts
 }
 
 // ParseCmdline reads what modprobe -c reads when the line is in /proc/cmdline. A
@@ -136,18 +153,19 @@ func TestParseCmdlineLikeModprobe(t *testing.T) {
 		if err != nil {
 			t.Fatalf("modprobe -c: %v", err)
 		}
-		want := &Config{options: map[string][]string{}, blacklist: map[string]bool{}}
+		options, blacklist := map[string][]string{}, map[string]bool{}
 		for l := range lines(string(out)) {
 			keyword, rest, _ := strings.Cut(l, " ")
 			module, param, _ := strings.Cut(rest, " ")
 			switch {
 			case keyword == "options" && module != "" && param != "": // "m." and ".p" are no use to anybody
-				want.options[module] = append(want.options[module], param)
+				options[module] = append(options[module], param)
 			case keyword == "blacklist":
-				want.blacklist[Normalize(rest)] = true // ours on purpose
+				blacklist[Normalize(rest)] = true // ours on purpose
 			}
 		}
-		if diff := cmp.Diff(want, ParseCmdline(line), cmp.AllowUnexported(Config{})); diff != "" {
+		got := ParseCmdline(line)
+		if diff := cmp.Diff(options, optionTexts(got)) + cmp.Diff(blacklist, got.blacklist); diff != "" {
 			t.Errorf("%q (-modprobe +ParseCmdline):\n%s", line, diff)
 		}
 	}
@@ -161,7 +179,7 @@ func FuzzCmdline(f *testing.F) {
 	f.Add(`BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet module_blacklist="a,b" modprobe.blacklist=c -- x`)
 	f.Fuzz(func(t *testing.T, line string) {
 		c := ParseCmdline(line)
-		for module, params := range c.options {
+		for module, params := range optionTexts(c) {
 			if Normalize(module) != module || strings.ContainsAny(module, "\" \t\n=.") {
 				t.Errorf("%q: module %q", line, module)
 			}

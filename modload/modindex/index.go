@@ -27,7 +27,7 @@ type Index struct {
 	damage   atomic.Pointer[error]
 	searches sync.Pool // of *search
 
-	softdeps func() []softdep       // parsed at the first call
+	softdeps func() *rules[softdep] // parsed at the first call
 	aliased  func() map[string]bool // built-in modules that only builtinAliases names
 }
 
@@ -80,20 +80,26 @@ type Hits struct {
 // that knows the query answers alone, with all its matches in the order of
 // modules.order. '-' and '_' are the same. No match gives no Names and
 // allocates nothing. A query over 4 KiB matches nothing.
-func (x *Index) Lookup(query string) (hits Hits) {
+func (x *Index) Lookup(query string) Hits { return x.lookup(query, nil) }
+
+// lookup is Lookup with a configuration, which may be nil.
+func (x *Index) lookup(query string, c *Config) (hits Hits) {
 	defer x.caught(debug.SetPanicOnFault(true))
 	if len(query) > maxQuery {
 		return Hits{}
 	}
 	s := x.searches.Get().(*search)
 	s.set(query)
-	hits = x.ask(s)
+	hits = x.ask(s, c)
 	x.searches.Put(s) // not if a fault ends the search
 	return hits
 }
 
-// ask is Lookup for the query of s.
-func (x *Index) ask(s *search) Hits {
+// ask is lookup for the query of s.
+func (x *Index) ask(s *search, c *Config) Hits {
+	if found := c.aliased(s.query); found != nil {
+		return Hits{found, true}
+	}
 	named := bytes.IndexByte(s.query, ':') < 0
 	if named && x.deps.has(s.query) {
 		return Hits{Names: []string{string(s.query)}}
@@ -102,6 +108,9 @@ func (x *Index) ask(s *search) Hits {
 		if found := s.in(&x.symbols); len(found) > 0 {
 			return Hits{names(found), true}
 		}
+	}
+	if c.commanded(s.query) {
+		return Hits{Names: []string{string(s.query)}}
 	}
 	if found := s.in(&x.aliases); len(found) > 0 {
 		return Hits{names(found), true}

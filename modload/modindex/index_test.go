@@ -156,7 +156,7 @@ func TestLookupAllocatesNothingOnMiss(t *testing.T) {
 	for _, query := range []string{"none", "no-such-module", "dmi:bvnX:bd02/09/2006:br1:svnAcme:pnY:", "acpi:PNP0400:" + strings.Repeat("PNP050:", 200)} {
 		miss := func() {
 			s.set(query)
-			if hits := x.ask(&s); hits.Names != nil {
+			if hits := x.ask(&s, nil); hits.Names != nil {
 				t.Fatalf("%q has hits: %v", query, hits)
 			}
 		}

@@ -16,6 +16,7 @@ type Module struct {
 	Pre     []string // queries to ask for before it; one that nothing answers is skipped
 	Post    []string // and after it
 	Builtin bool     // part of the kernel image: always live
+	Install string   // the command to run instead of loading it; only View.Module fills it
 }
 
 // Module returns the module of that name, in either spelling. A name that is

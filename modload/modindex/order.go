@@ -8,13 +8,24 @@ package modindex
 //
 // It is what a builder prints and puts into an image. A scheduler has no use
 // for it: modules that do not need each other may load at the same time.
-func (x *Index) LoadOrder(name string) []Module {
-	m, ok := x.Module(name)
-	if !ok {
-		return nil
+func (x *Index) LoadOrder(name string) []Module { return loadOrder(x, name) }
+
+// An asked is what answers about modules: an Index, or a View of one.
+type asked interface {
+	Lookup(query string) Hits
+	Module(name string) (Module, bool)
+}
+
+// loadOrder is LoadOrder with the answers of x.
+func loadOrder(x asked, name string) []Module {
+	o := ordering{
+		x:       x,
+		modules: map[string]*Module{},
+		entered: map[entrance]bool{},
+		listed:  map[string]bool{},
+		budget:  maxQuestions,
 	}
-	o := ordering{x: x, entered: map[string]bool{}, listed: map[string]bool{}}
-	o.enter(m)
+	o.enter(name, "")
 	return o.list
 }
 
@@ -22,44 +33,74 @@ func (x *Index) LoadOrder(name string) []Module {
 // dependencies, which ends every loop of soft dependencies, but may come up
 // more often as a dependency.
 type ordering struct {
-	x               *Index
-	entered, listed map[string]bool
-	list            []Module
+	x       asked
+	modules map[string]*Module // what x said, nil if it knows none
+	entered map[entrance]bool
+	listed  map[string]bool
+	list    []Module
+	budget  int // of look-ups that are left
 }
 
-// enter lists a module with all that it needs.
-func (o *ordering) enter(m Module) {
-	if o.entered[m.Name] {
+// maxQuestions bounds the look-ups of one ordering, and with them its depth. The
+// modules of a kernel take a few hundred at most; beyond this a configuration
+// means harm, and its soft dependencies are not followed any further.
+const maxQuestions = 1 << 13
+
+// An entrance is a module and the alias it was asked for by, "" if by name. To
+// libkmod these are modules of their own, and in a loop that shows in the order.
+type entrance struct{ name, alias string }
+
+// module is asked.Module, for each name once: a module can come up often.
+func (o *ordering) module(name string) *Module {
+	m, asked := o.modules[name]
+	if !asked {
+		if known, ok := o.x.Module(name); ok {
+			m = &known
+		}
+		o.modules[name] = m
+	}
+	return m
+}
+
+// enter lists a module with all that it needs, if there is one.
+func (o *ordering) enter(name, alias string) {
+	m := o.module(name)
+	if m == nil || o.entered[entrance{m.Name, alias}] {
 		return
 	}
-	o.entered[m.Name] = true
+	o.entered[entrance{m.Name, alias}] = true
 	for _, name := range m.Deps {
-		if dep, ok := o.x.Module(name); ok {
+		if dep := o.module(name); dep != nil {
 			o.surround(dep)
 		}
 	}
 	o.surround(m)
 }
 
-// surround lists a module between its soft dependencies.
-func (o *ordering) surround(m Module) {
-	if o.listed[m.Name] {
-		return
-	}
+// surround lists a module between its soft dependencies. One that is listed may
+// still be in the midst of them, and come up as a dependency of a post: module:
+// the rest of its own go before that one, as with libkmod.
+func (o *ordering) surround(m *Module) {
 	o.ask(m.Pre)
 	if !o.listed[m.Name] {
 		o.listed[m.Name] = true
-		o.list = append(o.list, m)
+		o.list = append(o.list, *m)
 	}
 	o.ask(m.Post)
 }
 
 func (o *ordering) ask(queries []string) {
 	for _, q := range queries {
-		for _, name := range o.x.Lookup(q).Names {
-			if m, ok := o.x.Module(name); ok {
-				o.enter(m)
-			}
+		if o.budget--; o.budget < 0 {
+			return
+		}
+		hits := o.x.Lookup(q)
+		alias := ""
+		if hits.ByAlias {
+			alias = q
+		}
+		for _, name := range hits.Names {
+			o.enter(name, alias)
 		}
 	}
 }

@@ -75,8 +75,8 @@ func (x *Index) reduceTexts(keep map[string]bool) ([]File, error) {
 	}{
 		{"modules.devname", lines, func(line string) bool { return keep[Normalize(firstWord(line))] }},
 		{"modules.order", lines, func(line string) bool { return keep[pathName(line)] }},
-		{"modules.softdep", configLines, func(line string) bool { return concerns(line, "softdep", keep) }},
-		{"modules.weakdep", configLines, func(line string) bool { return concerns(line, "weakdep", keep) }},
+		{"modules.softdep", writtenLines, func(line string) bool { return concerns(line, "softdep", keep) }},
+		{"modules.weakdep", writtenLines, func(line string) bool { return concerns(line, "weakdep", keep) }},
 	} {
 		data, err := x.readText(t.file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -132,13 +132,24 @@ func (x *Index) subset(t *trie, keep func(entry) bool) (data []byte, err error) 
 	return encode(all)
 }
 
-// concerns reports whether a modprobe.d(5) line with the keyword covers one of the modules.
+// writtenLines yields the lines of configLines as they have to be written to be read again.
+func writtenLines(data string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range configLines(data) {
+			if !yield(strings.ReplaceAll(line, `\`, `\\`)) {
+				return
+			}
+		}
+	}
+}
+
+// concerns reports whether a line of writtenLines with the keyword covers one of the modules.
 func concerns(line, keyword string, modules map[string]bool) bool {
 	words := strings.FieldsFunc(line, isBlank)
 	if len(words) < 2 || words[0] != keyword {
 		return false
 	}
-	pattern := Normalize(words[1])
+	pattern := Normalize(strings.ReplaceAll(words[1], `\\`, `\`))
 	if !isGlob(pattern) {
 		return modules[pattern]
 	}

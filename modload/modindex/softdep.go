@@ -3,90 +3,46 @@ package modindex
 import (
 	"errors"
 	"io/fs"
-	"iter"
 	"slices"
-	"strings"
 )
 
-// A softdep is one line of modules.softdep: what to ask for before and after a module.
-type softdep struct {
-	module    string // normalised
-	glob      bool   // module is a pattern
-	pre, post []string
+// A softdep is one line of soft dependencies: what to ask for before and after a module.
+type softdep struct{ pre, post []string }
+
+// maxQueries is how many soft dependencies a module may have, and a line of
+// them words. No module of the kernel has more than a dozen, and whoever follows them
+// asks again and again.
+const maxQueries = 256
+
+// add adds the queries of another line, those that are new.
+func (d *softdep) add(line softdep) {
+	d.pre, d.post = appendSome(d.pre, line.pre), appendSome(d.post, line.post)
+}
+
+// appendSome is appendNew up to maxQueries.
+func appendSome(list, add []string) []string {
+	if len(list) == maxQueries {
+		return list
+	}
+	list = appendNew(list, add)
+	return list[:min(len(list), maxQueries)]
+}
+
+// softdeps returns the union of all lines that cover the module, each query once, in the order of the lines.
+func softdeps(lines *rules[softdep], name string) (pre, post []string) {
+	var all softdep
+	for line := range lines.about([]byte(name)) {
+		all.add(line.value)
+	}
+	return all.pre, all.post
 }
 
 // parseSoftdeps reads the softdep lines of a file in modprobe.d(5) syntax and
-// skips every other one. Words in front of "pre:" and "post:" mean nothing;
-// some modules of the kernel have such lines.
-func parseSoftdeps(data string) []softdep {
-	var deps []softdep
-	for line := range configLines(data) {
-		words := strings.FieldsFunc(line, isBlank)
-		if len(words) < 3 || words[0] != "softdep" || !balanced(words[1]) {
-			continue
-		}
-		d := softdep{module: Normalize(words[1]), glob: isGlob(words[1])}
-		var list *[]string
-		for _, w := range words[2:] {
-			switch {
-			case w == "pre:":
-				list = &d.pre
-			case w == "post:":
-				list = &d.post
-			case list != nil:
-				*list = append(*list, w)
-			}
-		}
-		if list != nil {
-			deps = append(deps, d)
-		}
-	}
-	return deps
-}
-
-// isGlob reports whether s, as a pattern, may cover anything but itself.
-func isGlob(s string) bool { return strings.ContainsAny(s, `*?[\`) }
-
-func isBlank(r rune) bool { return r == ' ' || r == '\t' }
-
-// configLines yields the lines of a modprobe.d(5) file that are neither empty
-// nor comments. A backslash at the end of a line joins it with the next one.
-func configLines(data string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for data != "" {
-			var line string
-			line, data, _ = strings.Cut(data, "\n")
-			if strings.HasSuffix(line, `\`) && data != "" {
-				line, data = joinLines(line, data)
-			}
-			if line != "" && line[0] != '#' && !yield(line) {
-				return
-			}
-		}
-	}
-}
-
-// joinLines appends to line, which ends in a backslash, what of data continues it.
-func joinLines(line, data string) (joined, rest string) {
-	var b strings.Builder
-	for strings.HasSuffix(line, `\`) && data != "" {
-		b.WriteString(line[:len(line)-1])
-		line, data, _ = strings.Cut(data, "\n")
-	}
-	b.WriteString(line)
-	return b.String(), data
-}
-
-// softdeps returns the union of all lines that cover the module, each query once, in the order of the file.
-func softdeps(all []softdep, name string) (pre, post []string) {
-	for _, d := range all {
-		if d.module != name && !(d.glob && Fnmatch(d.module, name)) {
-			continue
-		}
-		pre = appendNew(pre, d.pre)
-		post = appendNew(post, d.post)
-	}
-	return pre, post
+// skips every other one.
+func parseSoftdeps(data string) *rules[softdep] {
+	c := newConfig()
+	c.parse("", data, func(error) {})
+	return &c.softdeps
 }
 
 // appendNew appends those of add that list does not have yet.
@@ -101,21 +57,17 @@ func appendNew(list, add []string) []string {
 
 // readSoftdeps reads modules.softdep, which has no other form. It is small: a
 // line for each that the modules declare.
-func (x *Index) readSoftdeps() []softdep { return parseSoftdeps(x.optionalText("modules.softdep")) }
+func (x *Index) readSoftdeps() *rules[softdep] {
+	return parseSoftdeps(x.optionalText("modules.softdep"))
+}
 
 // Weakdeps returns what modules.weakdep lists for the module: queries for
 // modules that it can use if they are there. Nothing loads them for its sake; a
 // builder may put them into an image.
 func (x *Index) Weakdeps(name string) []string {
-	name = Normalize(name)
-	var queries []string
-	for line := range configLines(x.optionalText("modules.weakdep")) {
-		words := strings.FieldsFunc(line, isBlank)
-		if len(words) > 2 && words[0] == "weakdep" && balanced(words[1]) && Fnmatch(Normalize(words[1]), name) {
-			queries = appendNew(queries, words[2:])
-		}
-	}
-	return queries
+	c := newConfig()
+	c.parse("", x.optionalText("modules.weakdep"), func(error) {})
+	return c.Weakdeps(name)
 }
 
 // optionalText returns a file that may be missing. That it is there and cannot be read is damage.

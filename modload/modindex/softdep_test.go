@@ -1,6 +1,7 @@
 package modindex
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -34,7 +35,7 @@ softdep last pre: y\`
 		{"cont", []string{"x"}, nil},
 		{"none", nil, nil},
 		{"bad]name", nil, nil},
-		{"last", []string{`y\`}, nil},
+		{"last", []string{"y"}, nil},
 	} {
 		pre, post := softdeps(all, c.module)
 		if diff := cmp.Diff([][]string{c.pre, c.post}, [][]string{pre, post}); diff != "" {
@@ -121,4 +122,25 @@ func FuzzSoftdeps(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What Reduce writes of a modprobe.d(5) file reads as the file did.
+func TestWrittenLines(t *testing.T) {
+	const data = "# comment\nsoftdep a\\\\?b \\\n pre: c\\d\nsoftdep e post: f\\\n"
+	lines := func(data string) (lines []string) {
+		for _, line := range configLines(data) {
+			lines = append(lines, line)
+		}
+		return lines
+	}
+	var written string
+	for line := range writtenLines(data) {
+		written += line + "\n"
+	}
+	if diff := cmp.Diff(lines(data), lines(written)); diff != "" {
+		t.Errorf("%q (-read +read again):\n%s", written, diff)
+	}
+	if line := strings.Split(written, "\n")[0]; !concerns(line, "softdep", map[string]bool{"a?b": true}) || concerns(line, "softdep", map[string]bool{"axb": true}) {
+		t.Errorf("concerns(%q) takes the quoted '?' for a wildcard", line)
+	}
 }
