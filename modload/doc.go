@@ -22,7 +22,9 @@
 // builtin and live. Refused means that the module's init function said no,
 // which is how a driver answers that the hardware is not for it. Failed is
 // everything else, a failed dependency included: such a module is never tried
-// again.
+// again. Where the loads that run beside it may be to blame, as for a lack of
+// memory, an inserting module goes back to waiting until they have ended, once
+// (see Result).
 //
 // # Order
 //

@@ -13,8 +13,15 @@ var (
 	// ordinary answer of a driver that does not find its hardware.
 	ErrRefused = errors.New("refused by its init function")
 
-	// ErrDenied: the kernel command line forbids the module (module_blacklist=).
-	ErrDenied = errors.New("denied by module_blacklist= on the kernel command line")
+	// ErrDenied: a deny line, hapax.deny= or module_blacklist= forbids the module.
+	ErrDenied = errors.New("denied")
+
+	// ErrInstall: the configuration has an install command in place of the
+	// module, which is not run.
+	ErrInstall = errors.New("not run: remove the install line from modprobe.d to load the module itself")
+
+	// ErrBarred: the kernel lets no module in at all.
+	ErrBarred = errors.New("loading modules is barred")
 
 	// ErrCycle: the index says that the module depends on itself.
 	ErrCycle = errors.New("dependency cycle in modules.dep")

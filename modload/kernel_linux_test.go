@@ -5,135 +5,205 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"hapax/modload/modindex"
 )
 
-func TestVerdict(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		errno unix.Errno
-		live  bool
-		want  State
-	}{
-		{unix.EEXIST, true, Live},     // another loader was first
-		{unix.EEXIST, false, Refused}, // the init function's own -EEXIST
-		{unix.EBUSY, true, Live},
-		{unix.EBUSY, false, Refused},
-		{unix.EINTR, true, Live},
-		{unix.EINTR, false, Refused},
-		{unix.ENODEV, false, Refused},
-		{unix.ENXIO, false, Refused},
-		{unix.EOPNOTSUPP, false, Refused},
-		{unix.ENOENT, false, Failed},
-		{unix.EINVAL, false, Failed},
-		{unix.ENOEXEC, false, Failed},
-		{unix.EPERM, false, Failed},
-		{unix.EKEYREJECTED, false, Failed},
-		{unix.EBADMSG, false, Failed},
-		{unix.ETXTBSY, false, Failed},
-		{unix.ENOMEM, false, Failed},
-		{unix.EIO, false, Failed},
-	}
-	for _, tt := range tests {
-		err := verdict("m", tt.errno, func() bool { return tt.live })
-		if got := outcome(err); got != tt.want {
-			t.Errorf("%v, live %v: %v, want %v", tt.errno, tt.live, got, tt.want)
-		}
-		if err != nil && !errors.Is(err, tt.errno) {
-			t.Errorf("%v: the error %q hides the cause", tt.errno, err)
-		}
-	}
-}
-
-func TestPresentIn(t *testing.T) {
-	t.Parallel()
-	const text = `virtio_net 73728 0 - Live 0xffffffffc0333000
-net_failover 24576 1 virtio_net, Live 0xffffffffc02a5000 (E)
-slow 16384 0 - Loading 0xffffffffc02a0000
-gone 16384 0 - Unloading 0xffffffffc02a0000
-short line
-`
-	if diff := cmp.Diff([]string{"virtio_net", "net_failover"}, presentIn(text)); diff != "" {
-		t.Errorf("presentIn (-want +got):\n%s", diff)
-	}
-}
-
-func TestCompressionOf(t *testing.T) {
-	t.Parallel()
-	for head, want := range map[string]string{
-		"\x7fELF\x02\x01":      "",
-		"\x1f\x8b\x08\x00..":   "gzip",
-		"\xfd7zXZ\x00":         "xz",
-		"\x28\xb5\x2f\xfd\x04": "zstd",
-		"":                     "",
-		"\xfd7zXZ":             "",
-	} {
-		if got := compressionOf([]byte(head)); got != want {
-			t.Errorf("compressionOf(%q) = %q, want %q", head, got, want)
-		}
-	}
-}
-
-// What finit_module would refuse as a failed read is refused before it.
-func TestOpen(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	write := func(name, content string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("plain.ko", "\x7fELF and more")
-	write("packed.ko", "\xfd7zXZ\x00 and more") // the name hides it
-	write("odd.ko.xz", "\x28\xb5\x2f\xfd and more")
-	write("empty.ko", "")
-	if err := os.Mkdir(filepath.Join(dir, "folder.ko"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mkfifo(filepath.Join(dir, "fifo.ko"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+// openKernel returns a Kernel over dir that is closed after the test and thinks
+// that everything is let in.
+func openKernel(t *testing.T, dir string) *Kernel {
+	t.Helper()
 	k, err := OpenKernel(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
-	k.compression = "xz"
+	t.Cleanup(func() {
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	k.compression = ""
+	k.policy.Store(new(policy))
+	return k
+}
+
+// A script is what a kernel answers, in order. A call beyond it fails the test.
+type script struct {
+	finit  []error
+	states []string // of the module; the last one stays
+}
+
+// play makes the Kernel answer as the script says and load a file of its own.
+func (s *script) play(t *testing.T) (*Kernel, modindex.Module) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "m.ko"), moduleLike(1000), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	k := openKernel(t, dir)
+	k.finit = func(fd int, params string, flags int) error {
+		if len(s.finit) == 0 {
+			t.Error("a call of finit_module too many")
+			return unix.EINVAL
+		}
+		err := s.finit[0]
+		s.finit = s.finit[1:]
+		return err
+	}
+	k.initstate = func(string) string {
+		if len(s.states) == 0 {
+			return ""
+		}
+		state := s.states[0]
+		if len(s.states) > 1 {
+			s.states = s.states[1:]
+		}
+		return state
+	}
+	k.readPolicy = func() *policy { t.Error("the policy is read again"); return new(policy) }
+	return k, modindex.Module{Name: "m", Path: "m.ko"}
+}
+
+// Each answer of the kernel, with what it said about the module before and after.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	busy := func(n int) []error {
+		calls := make([]error, n)
+		for i := range calls {
+			calls[i] = unix.ETXTBSY
+		}
+		return calls
+	}
 	tests := []struct {
-		path  string
-		flags int
-		err   string // part of it; "" for success
+		name   string
+		script script
+		want   State
+		calls  int
+		dups   int
+		again  bool
+		took   time.Duration // as the waiting adds up
 	}{
-		{"plain.ko", 0, ""},
-		{"packed.ko", unix.MODULE_INIT_COMPRESSED_FILE, ""},
-		{"odd.ko.xz", 0, "compressed with zstd"},
-		{"empty.ko", 0, "not a regular file"},
-		{"folder.ko", 0, "not a regular file"},
-		{"fifo.ko", 0, "not a regular file"},
-		{"missing.ko", 0, "no such file"},
+		{name: "success", script: script{finit: []error{nil}}, want: Live, calls: 1},
+		{name: "live already", script: script{states: []string{"live"}}, want: Live},
+		{name: "another loader is at it", script: script{states: []string{"coming", "coming", "live"}}, want: Live, took: 3 * time.Millisecond},
+		{name: "another loader failed", script: script{states: []string{"coming", ""}, finit: []error{nil}}, want: Live, calls: 1, took: time.Millisecond},
+		{name: "another loader was faster", script: script{states: []string{"", "live"}, finit: []error{unix.EEXIST}}, want: Live, calls: 1, dups: 1},
+		{name: "init said EEXIST", script: script{finit: []error{unix.EEXIST}}, want: Refused, calls: 1, dups: 1},
+		{name: "busy, then live", script: script{states: []string{"", "coming", "live"}, finit: []error{unix.EBUSY}}, want: Live, calls: 1, dups: 1, took: time.Millisecond},
+		{name: "busy", script: script{states: []string{"", "going", ""}, finit: []error{unix.EBUSY}}, want: Refused, calls: 1, dups: 1, again: true, took: time.Millisecond},
+		{name: "interrupted while another loads", script: script{states: []string{"", "coming", "live"}, finit: []error{unix.EINTR}}, want: Live, calls: 1, took: time.Millisecond},
+		{name: "no memory", script: script{finit: []error{unix.ENOMEM}}, want: Failed, calls: 1, again: true},
+		{name: "no device", script: script{finit: []error{unix.ENODEV}}, want: Refused, calls: 1},
+		{name: "other vermagic", script: script{finit: []error{unix.ENOEXEC}}, want: Failed, calls: 1},
+		{name: "written, then not", script: script{finit: append(busy(2), nil)}, want: Live, calls: 3, dups: 2, took: 300 * time.Millisecond},
+		{name: "written, loaded by another meanwhile", script: script{states: []string{"", "live"}, finit: busy(1)}, want: Live, calls: 1, dups: 1, took: 100 * time.Millisecond},
+		{name: "written for ever", script: script{finit: busy(9)}, want: Failed, calls: 9, dups: 9, took: 5500 * time.Millisecond},
 	}
 	for _, tt := range tests {
-		fd, flags, err := k.open(modindex.Module{Name: "m", Path: tt.path})
-		switch {
-		case tt.err == "" && (err != nil || flags != tt.flags):
-			t.Errorf("%s: flags %d, %v; want flags %d", tt.path, flags, err, tt.flags)
-		case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(err.Error(), tt.path)):
-			t.Errorf("%s: error %v, want %q and the path in it", tt.path, err, tt.err)
-		}
-		if err == nil {
-			unix.Close(fd)
-		} else if outcome(err) != Failed {
-			t.Errorf("%s: %v is not a failure", tt.path, err)
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k, m := tt.script.play(t)
+				begun := time.Now()
+				res := k.Load(m, "")
+				if got := outcome(res.Err); got != tt.want || res.Calls != tt.calls || res.Duplicates != tt.dups || res.Again != tt.again {
+					t.Errorf("Load = %+v, want %v, %d calls, %d duplicates, again %v", res, tt.want, tt.calls, tt.dups, tt.again)
+				}
+				if took := time.Since(begun); took != tt.took {
+					t.Errorf("took %v, want %v", took, tt.took)
+				}
+				if len(tt.script.finit) != 0 {
+					t.Errorf("%d answers of finit_module are left", len(tt.script.finit))
+				}
+			})
+		})
+	}
+}
+
+// While somebody has the file open for writing there is no call.
+func TestLoadAwaitsTheWriter(t *testing.T) {
+	t.Parallel()
+	for _, closes := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := script{}
+			if closes {
+				s.finit = []error{nil}
+			}
+			k, m := s.play(t)
+			fd, _, err := k.open(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			w, err := os.OpenFile(procFd(fd), os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			if closes {
+				time.AfterFunc(time.Second, func() { w.Close() })
+			}
+			res := k.Load(m, "")
+			switch {
+			case closes && (res.Err != nil || res.Calls != 1 || res.Duplicates != 0):
+				t.Errorf("after the writer: %+v, want one call and no duplicate", res)
+			case !closes && (outcome(res.Err) != Failed || res.Calls != 0 || !errors.Is(res.Err, unix.ETXTBSY)):
+				t.Errorf("with the writer: %+v, want a failure by ETXTBSY without a call", res)
+			}
+		})
+	}
+}
+
+// A kernel that lets no module in is not asked; one that has ceased to is asked
+// once.
+func TestLoadOfBarred(t *testing.T) {
+	t.Parallel()
+	s := script{finit: []error{unix.EPERM}}
+	k, m := s.play(t)
+	k.readPolicy = func() *policy { return &policy{barred: ErrBarred} }
+	if res := k.Load(m, ""); res.Calls != 1 || !errors.Is(res.Err, unix.EPERM) {
+		t.Errorf("the first Load = %+v, want one call and EPERM", res)
+	}
+	for range 3 {
+		if res := k.Load(m, ""); res.Calls != 0 || !errors.Is(res.Err, ErrBarred) || outcome(res.Err) != Failed {
+			t.Errorf("a later Load = %+v, want ErrBarred without a call", res)
 		}
 	}
-	if _, err := OpenKernel(filepath.Join(dir, "plain.ko")); err == nil {
-		t.Error("OpenKernel of a file gave no error")
+}
+
+// The parameters and the flags reach the kernel.
+func TestLoadPassesOn(t *testing.T) {
+	t.Parallel()
+	s := script{}
+	k, m := s.play(t)
+	packed := pack(t, "zstd", moduleLike(1000))
+	for _, unpacks := range []string{"zstd", ""} {
+		if err := unix.Unlinkat(k.dir, m.Path, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(procFd(k.dir), m.Path), packed, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		k.compression = unpacks
+		want := 0
+		if unpacks != "" {
+			want = unix.MODULE_INIT_COMPRESSED_FILE
+		}
+		k.finit = func(fd int, params string, flags int) error {
+			if params != "a=1 b" || flags != want {
+				t.Errorf("finit_module gets %q, flags %d; want flags %d", params, flags, want)
+			}
+			return nil
+		}
+		if res := k.Load(m, "a=1 b"); res.Err != nil || res.Calls != 1 {
+			t.Errorf("Load = %+v", res)
+		}
 	}
 }
 
@@ -146,11 +216,7 @@ func TestLoadOfRubbish(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "rubbish.ko"), []byte(strings.Repeat("no module ", 100)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	k, err := OpenKernel(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
+	k := openKernel(t, dir)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before := mask(t)
@@ -165,6 +231,8 @@ func TestLoadOfRubbish(t *testing.T) {
 		t.Error("the signal mask has changed")
 	}
 }
+
+func procFd(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func mask(t *testing.T) unix.Sigset_t {
 	t.Helper()

@@ -23,10 +23,11 @@ type world struct {
 	names []string
 	alias []string
 	errs  map[string]error
+	again map[string]bool // the first call ends in vain
 }
 
 func newWorld(r *rand.Rand) world {
-	w := world{index: new(modloadtest.Index), errs: map[string]error{}}
+	w := world{index: new(modloadtest.Index), errs: map[string]error{}, again: map[string]bool{}}
 	n := 2 + r.IntN(40)
 	closure := make([]map[string]bool, n)
 	for i := range n {
@@ -49,6 +50,7 @@ func newWorld(r *rand.Rand) world {
 		case 1:
 			w.errs[name] = unix.ENOEXEC
 		}
+		w.again[name] = r.IntN(8) == 0
 	}
 	pick := func() string { return w.names[r.IntN(n)] }
 	for range r.IntN(n + 1) { // soft edges go anywhere, circles included
@@ -135,6 +137,9 @@ func interleave(t *testing.T, r *rand.Rand) {
 	k := modloadtest.NewKernel(t)
 	for _, name := range w.names {
 		k.Fail(name, w.errs[name])
+		if w.again[name] {
+			k.Starve(name, unix.ENOMEM)
+		}
 		k.Delay(name, time.Duration(r.IntN(5))*time.Millisecond)
 	}
 	workers := 1 + r.IntN(6)

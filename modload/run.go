@@ -21,14 +21,21 @@ func (s *Scheduler) ready(r *record) {
 	}
 }
 
-// start queues the fresh records that wait for nothing and sees that there
-// are workers for what is queued, but for the taken records that the caller
-// is going to load itself.
+// start queues the fresh records that wait for nothing, and those that are to
+// be tried again if nothing else is left to do. It sees that there are workers
+// for what is queued, but for the taken records that the caller is going to
+// load itself.
 func (s *Scheduler) start(taken int) {
 	for _, r := range s.fresh {
 		s.ready(r)
 	}
-	s.fresh = s.fresh[:0]
+	s.fresh, s.planned = s.fresh[:0], 0
+	if s.loading == s.hung && s.queue.n == 0 {
+		for _, r := range s.again {
+			s.ready(r)
+		}
+		s.again = nil
+	}
 	for n := s.queue.n - taken; n > 0 && s.workers < s.opt.Workers; n-- {
 		s.workers++
 		go s.work()
@@ -60,7 +67,7 @@ func (s *Scheduler) work() {
 func (s *Scheduler) load(r *record) (slow bool) {
 	r.state, r.begun = Inserting, time.Now()
 	s.loading++
-	params := s.opt.Config.Options(r.mod.Name)
+	params := s.opt.Params(r.mod.Name, r.query)
 	s.mu.Unlock()
 
 	alarm := time.AfterFunc(slowAfter, func() { s.overdue(r) })
@@ -70,9 +77,17 @@ func (s *Scheduler) load(r *record) (slow bool) {
 	s.mu.Lock()
 	slow, r.slow = r.slow, false
 	s.loading--
+	if slow {
+		s.hung--
+	}
 	s.count.Finit += res.Calls
 	s.count.Duplicates += res.Duplicates
-	s.end(r, outcome(res.Err), res.Err)
+	if res.Again && !r.again && !r.early && !s.draining {
+		r.state, r.err, r.again = Waiting, res.Err, true
+		s.again = append(s.again, r)
+	} else {
+		s.end(r, outcome(res.Err), res.Err)
+	}
 	if slow {
 		s.start(0)
 	} else {
@@ -98,6 +113,7 @@ func (s *Scheduler) overdue(r *record) {
 		return
 	}
 	r.slow = true
+	s.hung++
 	s.workers--
 	s.start(0)
 	m := r.report(s.epoch)

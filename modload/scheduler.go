@@ -28,13 +28,23 @@ type Result struct {
 	Err        error // nil: live. Wraps ErrRefused: the init function said no. Else: failed.
 	Calls      int   // finit_module calls that were made
 	Duplicates int   // those of them that the kernel answered with EEXIST, EBUSY or ETXTBSY
+
+	// Again says that the loads that are under way may be the cause of Err. The
+	// Scheduler calls once more when they have ended; it does so once per module,
+	// and otherwise Err stands.
+	Again bool
 }
 
 // Options configure a Scheduler. Index and Load are required.
 type Options struct {
 	Index  Index
-	Config *modindex.Config // parameters and blacklists; nil: none
+	Config *modindex.Config // blacklists and what is denied; nil: none
 	Load   LoadFunc
+
+	// Params returns the parameters of a module that query, a name or an alias,
+	// reached; query is "" for a hard dependency. nil: Config.Options.
+	// (*modindex.View).Options is the production one.
+	Params func(name, query string) string
 
 	// Workers bounds the loads that run at one time; 0 means DefaultWorkers. A
 	// load that takes more than 10 s does not count any more.
@@ -67,10 +77,13 @@ type Scheduler struct {
 	table    map[string]*record
 	aliases  map[string]struct{} // modaliases that were resolved before
 	fresh    []*record           // entered by the call that holds mu, not yet started
+	planned  int                 // how many of fresh have their soft dependencies
 	ended    []*record           // ended since mu was taken, not yet told to Options.Ended
 	queue    queue
 	workers  int           // goroutines that load, but for the slow ones
 	loading  int           // loads that the kernel has begun
+	hung     int           // of these, the slow ones
+	again    []*record     // Waiting for all loads but the slow ones to end
 	pending  int           // records that have not ended
 	pass     uint32        // grows each time pending returns to 0
 	mark     uint32        // generation of the reachability search
@@ -85,6 +98,9 @@ type Scheduler struct {
 func New(o Options) *Scheduler {
 	if o.Config == nil {
 		o.Config = new(modindex.Config)
+	}
+	if o.Params == nil {
+		o.Params = func(name, _ string) string { return o.Config.Options(name) }
 	}
 	if o.Workers <= 0 {
 		o.Workers = DefaultWorkers()
@@ -145,14 +161,16 @@ func (s *Scheduler) Request(modalias string, o Origin) {
 	hits := s.opt.Index.Lookup(modalias)
 
 	s.mu.Lock()
-	s.admit(hits, o, true)
-	s.start(0)
+	if !s.draining { // Drain may have come during the look-up
+		s.admit(modalias, hits, o, true)
+		s.start(0)
+	}
 	s.unlock()
 }
 
 // admit is the one door: every request ends up here with the modules that it
 // stands for. It returns their records. The caller holds mu.
-func (s *Scheduler) admit(hits modindex.Hits, o Origin, blacklist bool) []*record {
+func (s *Scheduler) admit(query string, hits modindex.Hits, o Origin, blacklist bool) []*record {
 	if len(hits.Names) == 0 {
 		s.count.Unmatched++
 		return nil
@@ -164,7 +182,7 @@ func (s *Scheduler) admit(hits modindex.Hits, o Origin, blacklist bool) []*recor
 			s.count.Blacklisted++
 			continue
 		}
-		r, isNew := s.want(name, o)
+		r, isNew := s.want(name, query, o)
 		wanted = append(wanted, r)
 		work = work || isNew
 	}
@@ -189,7 +207,7 @@ func (s *Scheduler) Load(ctx context.Context, query string) error {
 		s.mu.Unlock()
 		return ErrDraining
 	}
-	wanted := s.admit(hits, Origin{Kind: Named, By: query}, hits.ByAlias)
+	wanted := s.admit(query, hits, Origin{Kind: Named, By: query}, hits.ByAlias)
 	s.start(0)
 	waits := make([]<-chan struct{}, len(wanted))
 	for i, r := range wanted {
@@ -254,13 +272,17 @@ func (s *Scheduler) Settle(ctx context.Context) error {
 // Drain ends the Scheduler: nothing more is started, and Drain waits for the
 // loads that the kernel has begun. It returns the names of those that were
 // still running when ctx ended. Waiters of modules that were never started are
-// released with ErrDraining. A second call joins the first.
+// released with ErrDraining; a load that was to be tried again keeps its first
+// answer. A second call joins the first.
 func (s *Scheduler) Drain(ctx context.Context) []string {
 	s.mu.Lock()
 	if !s.draining {
 		s.draining = true
 		s.quiet = make(chan struct{})
-		s.queue = queue{}
+		for _, r := range s.again {
+			s.end(r, outcome(r.err), r.err)
+		}
+		s.again, s.queue = nil, queue{}
 		for _, r := range s.table {
 			if r.state == Waiting || r.state == Queued {
 				s.abandon(r)

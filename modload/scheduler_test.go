@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -360,6 +363,53 @@ func TestConfig(t *testing.T) {
 	})
 }
 
+// What is denied is loaded for nobody, and its dependants fail with the reason;
+// a module with an install command is not loaded behind the command's back.
+func TestDenyAndInstall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		conf := "deny usb-storage\ninstall net_pf_* /bin/false\noptions disk a=1\noptions scsi:d0 b=2\n"
+		if err := os.WriteFile(filepath.Join(dir, "local.conf"), []byte(conf), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cfg, problems := modindex.ReadConfig([]string{dir}, "hapax.deny=floppy")
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		x := new(modloadtest.Index).Add("usb_storage").Add("uas", "usb_storage").Add("floppy").Add("disk").Add("net_pf_9")
+		pf := x.Modules["net_pf_9"]
+		pf.Install = "/bin/false"
+		x.Modules["net_pf_9"] = pf
+		x.Aliases["usb:1"] = []string{"usb_storage", "uas"}
+		x.Aliases["scsi:d0"] = []string{"disk"}
+		k := modloadtest.NewKernel(t)
+		s := modload.New(modload.Options{
+			Index: x, Config: cfg, Load: k.Load,
+			Params: func(name, query string) string { return cfg.Options(name, query) },
+		})
+		s.Request("usb:1", modload.Origin{})
+		s.Request("scsi:d0", modload.Origin{})
+		for name, want := range map[string]error{
+			"usb_storage": modload.ErrDenied, "uas": modload.ErrDenied, "floppy": modload.ErrDenied, "net_pf_9": modload.ErrInstall,
+		} {
+			if err := s.Load(t.Context(), name); !errors.Is(err, want) {
+				t.Errorf("Load(%s) = %v, want %v", name, err, want)
+			}
+		}
+		settle(t, s)
+		if diff := cmp.Diff([]string{"disk"}, k.Log()); diff != "" {
+			t.Errorf("inserted (-want +got):\n%s", diff)
+		}
+		if err := s.Load(t.Context(), "uas"); !strings.Contains(fmt.Sprint(err), "local.conf:1") {
+			t.Errorf("error %q does not say where it is denied", err)
+		}
+		if got := k.Params("disk"); got != "a=1 b=2" {
+			t.Errorf("parameters = %q", got)
+		}
+	})
+}
+
 func TestBuiltinNeedsNoCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -530,6 +580,41 @@ func TestDrain(t *testing.T) {
 		c := s.Counters()
 		if c.Abandoned != 3 || c.Failed != 0 || c.Live != 3 {
 			t.Errorf("counters = %+v", c)
+		}
+	})
+}
+
+// An index whose look-up takes long, as one on a slow disk may.
+type slowIndex struct {
+	*modloadtest.Index
+	delay time.Duration
+}
+
+func (x slowIndex) Lookup(query string) modindex.Hits {
+	time.Sleep(x.delay)
+	return x.Index.Lookup(query)
+}
+
+// A request that is being looked up when Drain comes starts nothing.
+func TestDrainDuringLookup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := modloadtest.NewKernel(t)
+		s := modload.New(modload.Options{Index: slowIndex{virtio(), time.Second}, Load: k.Load})
+		go s.Request("virtio:d2", modload.Origin{})
+		go func() {
+			if err := s.Load(t.Context(), "virtio"); !errors.Is(err, modload.ErrDraining) {
+				t.Errorf("Load = %v, want ErrDraining", err)
+			}
+		}()
+		synctest.Wait()
+		if running := s.Drain(t.Context()); running != nil {
+			t.Errorf("Drain left %v", running)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if log := k.Log(); len(log) != 0 {
+			t.Errorf("inserted %v after Drain", log)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package modload
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -13,14 +14,16 @@ type record struct {
 	mod modindex.Module
 
 	state  State
-	err    error  // why it is Refused or Failed
+	err    error  // why it is Refused or Failed, or is tried again
 	root   string // the module that failed first, if a dependency's failure is the reason
 	origin Origin // who asked first
+	query  string // the name or alias that reached it first; "" for a hard dependency
 	asked  int    // requests that named it, dependants included
 	pass   uint32 // the pass in which it was last tried
 	urgent bool   // goes before the others; hasten sets it
 	early  bool   // Inserting, but the kernel has said that it is live
 	slow   bool   // Inserting for so long that it has no place among the workers any more
+	again  bool   // has had the second try that Result.Again asks for, or is waiting for it
 
 	// Edges of a record that is Waiting. The counts say how many dependencies
 	// have not ended; the lists are the same edges from the other end.
@@ -51,7 +54,7 @@ func (r *record) wait() <-chan struct{} {
 // want returns the record of a module that somebody asked for by name and
 // whether the request put it to work: it is new, or it is retried. The caller
 // holds mu and calls start afterwards.
-func (s *Scheduler) want(name string, o Origin) (r *record, isNew bool) {
+func (s *Scheduler) want(name, query string, o Origin) (r *record, isNew bool) {
 	if r = s.table[name]; r != nil {
 		r.asked++
 		isNew = o.Kind == Uevent && s.retry(r)
@@ -59,7 +62,7 @@ func (s *Scheduler) want(name string, o Origin) (r *record, isNew bool) {
 			s.hasten(r)
 		}
 	} else {
-		r, isNew = s.enter(name, o), true
+		r, isNew = s.enter(name, query, o), true
 	}
 	s.enterSoft()
 	return r, isNew
@@ -67,7 +70,7 @@ func (s *Scheduler) want(name string, o Origin) (r *record, isNew bool) {
 
 // enter returns the record of name. If there is none it makes one, enters its
 // hard dependencies first, and leaves it in s.fresh.
-func (s *Scheduler) enter(name string, o Origin) *record {
+func (s *Scheduler) enter(name, query string, o Origin) *record {
 	if r := s.table[name]; r != nil {
 		r.asked++
 		return r
@@ -77,7 +80,7 @@ func (s *Scheduler) enter(name string, o Origin) *record {
 		mod.Name = name
 	}
 	o.By = strings.Clone(o.By) // it may be a piece of a whole uevent
-	r := &record{mod: mod, origin: o, asked: 1, pass: s.pass, entered: time.Now()}
+	r := &record{mod: mod, origin: o, query: strings.Clone(query), asked: 1, pass: s.pass, entered: time.Now()}
 	r.urgent = o.Kind == Named || urgent(mod.Path)
 	s.table[name] = r
 	if known && mod.Builtin {
@@ -89,8 +92,12 @@ func (s *Scheduler) enter(name string, o Origin) *record {
 	case !known:
 		s.end(r, Failed, &LoadError{Module: name, Op: "look up", Err: ErrNotFound})
 		return r
-	case s.opt.Config.KernelDenied(name):
-		s.end(r, Failed, &LoadError{Module: name, Op: "check", Err: ErrDenied})
+	case mod.Install != "":
+		s.end(r, Failed, &LoadError{Module: name, Op: "install command", Err: ErrInstall})
+		return r
+	}
+	if reason, denied := s.opt.Config.Denied(name); denied {
+		s.end(r, Failed, &LoadError{Module: name, Op: "check", Err: fmt.Errorf("%w by %s", ErrDenied, reason)})
 		return r
 	}
 	s.fresh = append(s.fresh, r)
@@ -104,7 +111,7 @@ func (s *Scheduler) await(r *record) {
 	r.planning = true
 	defer func() { r.planning = false }()
 	for _, dep := range r.mod.Deps {
-		d := s.enter(dep, Origin{Kind: Dependency, By: r.mod.Name})
+		d := s.enter(dep, "", Origin{Kind: Dependency, By: r.mod.Name})
 		switch {
 		case d.planning:
 			s.end(r, Failed, &LoadError{Module: r.mod.Name, Op: "dependency " + dep, Err: ErrCycle})
@@ -129,14 +136,14 @@ func (s *Scheduler) await(r *record) {
 // more of them. An edge that would close a circle is left out: the order is a
 // wish then that cannot be granted.
 func (s *Scheduler) enterSoft() {
-	for i := 0; i < len(s.fresh); i++ {
-		r := s.fresh[i]
+	for ; s.planned < len(s.fresh); s.planned++ {
+		r := s.fresh[s.planned]
 		if r.state.Ended() {
 			continue
 		}
 		for _, query := range r.mod.Pre {
 			for _, name := range s.opt.Index.Lookup(query).Names {
-				d := s.enter(name, Origin{Kind: Softdep, By: r.mod.Name})
+				d := s.enter(name, query, Origin{Kind: Softdep, By: r.mod.Name})
 				if d.state.Ended() || d.early || s.reaches(d, r) {
 					continue
 				}
@@ -233,7 +240,7 @@ func (s *Scheduler) end(r *record, state State, err error) {
 	if state == Live && !s.draining {
 		for _, query := range r.mod.Post {
 			for _, name := range s.opt.Index.Lookup(query).Names {
-				s.enter(name, Origin{Kind: Softdep, By: r.mod.Name})
+				s.enter(name, query, Origin{Kind: Softdep, By: r.mod.Name})
 			}
 		}
 		s.enterSoft()

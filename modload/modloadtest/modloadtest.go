@@ -60,6 +60,7 @@ type Kernel struct {
 
 	mu      sync.Mutex
 	errs    map[string]error
+	once    map[string]error
 	delays  map[string]time.Duration
 	live    map[string]bool
 	busy    map[string]bool
@@ -74,6 +75,7 @@ func NewKernel(t testing.TB) *Kernel {
 	return &Kernel{
 		t:      t,
 		errs:   map[string]error{},
+		once:   map[string]error{},
 		delays: map[string]time.Duration{},
 		live:   map[string]bool{},
 		busy:   map[string]bool{},
@@ -86,6 +88,14 @@ func (k *Kernel) Fail(name string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.errs[name] = err
+}
+
+// Starve makes the next load of a module end with err and the wish to be tried
+// again.
+func (k *Kernel) Starve(name string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.once[name] = err
 }
 
 // Delay makes the init function of a module take d.
@@ -120,6 +130,10 @@ func (k *Kernel) Load(m modindex.Module, params string) modload.Result {
 	defer k.mu.Unlock()
 	k.running--
 	delete(k.busy, m.Name)
+	if err := k.once[m.Name]; err != nil {
+		delete(k.once, m.Name)
+		return modload.Result{Err: err, Calls: 1, Again: true}
+	}
 	err := k.errs[m.Name]
 	if err == nil {
 		k.live[m.Name] = true

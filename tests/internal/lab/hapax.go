@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"os/exec"
@@ -47,13 +48,19 @@ func (l *Lab) HapaxImage(ctx context.Context, k debian.Kernel, flags ...string) 
 	})
 }
 
-// imageName makes a file name of a key, without the folders of the files that the key names.
+// imageName makes a file name of a key, without the folders of the files that the key names. The end of a long one becomes
+// a number.
 func imageName(key string) string {
 	words := strings.Fields(key)
 	for i, w := range words {
 		words[i] = strings.TrimLeft(filepath.Base(w), "-")
 	}
-	return strings.Join(words, "-")
+	name := strings.Join(words, "-")
+	const enough = 200 // of the 255 bytes that file systems allow
+	if len(name) > enough {
+		name = fmt.Sprintf("%s-%08x", name[:enough], crc32.ChecksumIEEE([]byte(key)))
+	}
+	return name
 }
 
 // Overlay writes an image that is base followed by a second archive with one file. The kernel unpacks both in turn, so
