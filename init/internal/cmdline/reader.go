@@ -93,6 +93,7 @@ func (r *reader) readValue(w word) {
 // readOwn applies a word of ours, key without its prefix.
 func (r *reader) readOwn(key string, w word) {
 	switch key {
+	case "deny": // read by modindex.ReadConfig
 	case "log":
 		switch w.value {
 		case "debug":

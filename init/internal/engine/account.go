@@ -10,10 +10,12 @@ import (
 	"hapax/init/internal/report"
 )
 
-// console writes line to the console if hapax.report=console asks for it.
-func (e *engine) console(line string) {
-	if e.params.ReportConsole {
-		_, _ = unix.Write(1, []byte(line))
+// announce writes the report's line to the console, once, if
+// hapax.report=console asks for it.
+func (e *engine) announce() {
+	if e.params.ReportConsole && !e.announced {
+		e.announced = true
+		_, _ = unix.Write(1, []byte(e.summary().Line()))
 	}
 }
 
@@ -50,7 +52,7 @@ func (e *engine) writeReport() {
 	if e.hunt != nil {
 		b.Root = e.hunt.mounted
 	}
-	if err := b.WriteFile(report.Path); err != nil {
+	if err := b.WriteFile(e.reportPath); err != nil {
 		e.log.Warnf("boot report: %v", err)
 	}
 }

@@ -45,8 +45,12 @@ type engine struct {
 	link    *handoff.Peer
 	release string
 
-	conn    *uevent.Conn
-	seqnum  func() uint64 // SEQNUM of the last uevent that the kernel has sent
+	// The outside, which tests replace.
+	conn       source        // nil if there is no socket
+	seqnum     func() uint64 // SEQNUM of the last uevent that the kernel has sent
+	sysfs      string
+	reportPath string
+
 	modules *modules
 	hunt    *hunt // nil without root=
 
@@ -60,26 +64,41 @@ type engine struct {
 	orders chan handoff.Verb
 
 	// Owned by the loop.
+	announced bool // the report's line is on the console
 	walking   bool
 	walkAgain bool
 	settled   bool
 	reported  report.Summary // what the file says, but for Events
 	gap       <-chan time.Time
-	gapAt     uint64 // SEQNUM for which gap runs
+	gapAt     uint64           // SEQNUM for which gap runs
+	gapFrom   uint64           // lastSeq when it began
+	patience  <-chan time.Time // without root=: fires when the shell is due, settled or not
 	clock     report.Clock
 	leaving   bool
+}
+
+// A source is what the engine needs of a uevent.Conn.
+type source interface {
+	Receive() (uevent.Event, error)
+	Stats() uevent.Stats
+}
+
+func newEngine() *engine {
+	return &engine{
+		seqnum:     readSeqnum,
+		sysfs:      "/sys",
+		reportPath: report.Path,
+		nudge:      make(chan struct{}, 1),
+		rescan:     make(chan struct{}, 1),
+		walked:     make(chan error, 1),
+		orders:     make(chan handoff.Verb, 1),
+	}
 }
 
 // Run is the whole life of the engine; fd is its end of the handoff line. The
 // result is the exit status.
 func Run(fd int) int {
-	e := &engine{
-		seqnum: readSeqnum,
-		nudge:  make(chan struct{}, 1),
-		rescan: make(chan struct{}, 1),
-		walked: make(chan error, 1),
-		orders: make(chan handoff.Verb, 1),
-	}
+	e := newEngine()
 	e.clock.Engine = report.Now()
 	raw, err := os.ReadFile("/proc/cmdline")
 	e.cmdline = string(raw)
@@ -92,7 +111,9 @@ func Run(fd int) int {
 		e.log.Errorf("engine: %v", err)
 		return 1
 	}
-	if e.conn, err = uevent.Listen(); err != nil {
+	if conn, err := uevent.Listen(); err == nil {
+		e.conn = conn
+	} else {
 		// Without uevents a later device is missed, but not one that is there.
 		e.log.Errorf("%v", err)
 	}
@@ -101,7 +122,7 @@ func Run(fd int) int {
 	e.clock.Index = report.Now()
 	if problem != nil {
 		e.tell(handoff.Rescue, problem.Error())
-	} else if e.params.Root != "" {
+	} else if e.params.Root != "" && os.Getenv("HAPAX_NOROOT") == "" {
 		e.startHunt()
 	}
 	e.begin()
@@ -116,9 +137,12 @@ func (e *engine) begin() {
 		go e.receive()
 	}
 	go e.obey()
-	e.modules.requestConfigured(e.params.LoadModules)
+	e.modules.requestConfigured(e.params.LoadModules, e.log.Warnf)
 	e.walk()
 	if e.hunt == nil {
+		if e.params.Timeout != cmdline.Forever {
+			e.patience = time.After(e.params.Timeout)
+		}
 		go e.loopbackUp()
 	}
 }
@@ -134,10 +158,12 @@ func (e *engine) loop() int {
 			e.walk()
 		case <-e.gap:
 			e.gap = nil
-			if e.lastSeq.Load() < e.gapAt {
+			// If the receiver has moved on it is only slow: wait again.
+			if e.lastSeq.CompareAndSwap(e.gapFrom, e.gapAt) {
 				e.log.Debugf("uevent %d went to another network namespace", e.gapAt)
-				e.lastSeq.Store(e.gapAt)
 			}
+		case <-e.patience:
+			e.unsettled()
 		case r := <-e.hunt.results():
 			e.rootEnded(r)
 		case <-e.hunt.deadline():
@@ -183,8 +209,11 @@ func (e *engine) handle(ev *uevent.Event) {
 	case ev.Subsystem == "module" && ev.Action == uevent.Add:
 		e.modules.sched.Announce(strings.TrimPrefix(ev.DevPath, "/module/"))
 	}
-	if seq := ev.Seqnum; seq > e.lastSeq.Load() {
-		e.lastSeq.Store(seq)
+	for {
+		seen := e.lastSeq.Load()
+		if ev.Seqnum <= seen || e.lastSeq.CompareAndSwap(seen, ev.Seqnum) {
+			break
+		}
 	}
 	poke(e.nudge)
 }
@@ -197,7 +226,7 @@ func (e *engine) walk() {
 	}
 	e.walking = true
 	go func() {
-		stats, err := coldplug.Walk(context.Background(), "/sys", func(d coldplug.Device) {
+		stats, err := coldplug.Walk(context.Background(), e.sysfs, func(d coldplug.Device) {
 			for _, alias := range d.Modaliases {
 				e.modules.request(alias, modload.Origin{Kind: modload.Coldplug, By: d.DevPath})
 			}
@@ -227,13 +256,13 @@ func (e *engine) walkEnded(err error) {
 // isSettled reports whether nothing is left to do: the walk is over, the last
 // uevent that the kernel counted is handled, and no module is on its way.
 func (e *engine) isSettled() bool {
-	if e.walking || e.modules.busy() || e.leaving {
+	if e.walking || len(e.rescan) > 0 || e.modules.busy() || e.leaving {
 		return false
 	}
 	seq := e.seqnum()
-	if e.lastSeq.Load() < seq && e.conn != nil {
+	if seen := e.lastSeq.Load(); seen < seq && e.conn != nil {
 		if e.gap == nil || e.gapAt != seq {
-			e.gapAt, e.gap = seq, time.After(seqGap)
+			e.gapAt, e.gapFrom, e.gap = seq, seen, time.After(seqGap)
 		}
 		return false
 	}
@@ -268,9 +297,27 @@ func (e *engine) checkSettled() {
 	}
 	e.writeReport()
 	if first && e.hunt == nil {
-		e.console(e.summary().Line())
+		e.announce()
 		e.tell(handoff.Settled, "")
 	}
+}
+
+// unsettled gives up waiting for all to settle, for a module whose init
+// function never returns must not keep the shell from whoever wants to look.
+func (e *engine) unsettled() {
+	if e.settled || e.leaving {
+		return
+	}
+	var late []string
+	for _, m := range e.modules.sched.Modules() {
+		if !m.State.Ended() {
+			late = append(late, m.Name+" "+m.State.String())
+		}
+	}
+	e.log.Warnf("not settled after %v (hapax.timeout=): %s", e.params.Timeout, strings.Join(late, ", "))
+	e.writeReport()
+	e.announce()
+	e.tell(handoff.Settled, "")
 }
 
 // obey passes the guard's orders to the loop.
@@ -296,11 +343,12 @@ func (e *engine) obeyed(order handoff.Verb) bool {
 		}
 		e.clock.Handover = report.Now()
 		e.writeReport()
-		e.console(e.summary().Line())
+		e.announce()
 		e.tell(handoff.Done, "")
 		return true
 	case handoff.Stay:
 		e.hunt.giveUp()
+		e.announce()
 	}
 	return false
 }

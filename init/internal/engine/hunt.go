@@ -91,7 +91,7 @@ func (h *hunt) results() <-chan rootResult {
 
 // deadline fires when the root has not come in time.
 func (h *hunt) deadline() <-chan time.Time {
-	if h == nil || h.over || h.mounted != nil {
+	if h == nil || h.over || h.sent.Load() { // found: what follows is not the device's delay
 		return nil
 	}
 	return h.timeout
@@ -228,6 +228,8 @@ func (e *engine) rootEnded(r rootResult) {
 		e.log.Warnf("root=%s has appeared after the boot was given up", e.params.Root)
 	case r.err != nil:
 		e.hunt.over = true
+		e.writeReport()
+		e.announce()
 		e.tell(handoff.Rescue, "root="+e.params.Root+": "+r.err.Error())
 	default:
 		e.hunt.mounted = r.root

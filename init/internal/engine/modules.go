@@ -34,13 +34,15 @@ func (noModules) Module(string) (m modindex.Module, ok bool) { return m, false }
 // then knows no module.
 func openModules(e *engine) (*modules, error) {
 	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
-		return nil, err
-	}
+	_ = unix.Uname(&uts) // it fails for a bad address alone
 	e.release = unix.ByteSliceToString(uts.Release[:])
 	m := &modules{index: noModules{}}
+	config, problems := modindex.ReadConfig(modindex.ConfigDirs("/"), e.cmdline)
+	for _, err := range problems {
+		e.log.Warnf("%v", err)
+	}
 	opt := modload.Options{
-		Config:  modindex.ParseCmdline(e.cmdline),
+		Config:  config,
 		Workers: e.params.Workers,
 		Load:    func(modindex.Module, string) modload.Result { return modload.Result{Err: errors.ErrUnsupported} },
 		Ended:   e.moduleEnded,
@@ -70,7 +72,8 @@ func (m *modules) open(dir string, opt *modload.Options) error {
 	if err != nil {
 		return err
 	}
-	m.index, opt.Load = index, kernel.Load
+	view := index.With(opt.Config)
+	m.index, opt.Load, opt.Params = view, kernel.Load, view.Options
 	return nil
 }
 
@@ -105,7 +108,14 @@ func (m *modules) busy() bool { return m.sched.Pending() > 0 }
 
 // requestConfigured asks for the modules of the image's modules-load.d(5)
 // files and of the command line.
-func (m *modules) requestConfigured(names []string) {
+func (m *modules) requestConfigured(names []string, warnf func(string, ...any)) {
+	want := func(name, by string) {
+		if len(m.index.Lookup(name).Names) == 0 {
+			warnf("%s asks for module %s, which this image does not have", by, name)
+			return
+		}
+		m.request(name, modload.Origin{Kind: modload.Named, By: by})
+	}
 	files, _ := filepath.Glob("/etc/modules-load.d/*.conf") // the pattern is valid
 	for _, file := range files {
 		b, err := os.ReadFile(file)
@@ -114,12 +124,12 @@ func (m *modules) requestConfigured(names []string) {
 		}
 		for line := range strings.Lines(string(b)) {
 			if line = strings.TrimSpace(line); line != "" && line[0] != '#' && line[0] != ';' {
-				m.request(line, modload.Origin{Kind: modload.Named, By: file})
+				want(line, file)
 			}
 		}
 	}
 	for _, name := range names {
-		m.request(name, modload.Origin{Kind: modload.Named, By: "kernel command line"})
+		want(name, "the kernel command line")
 	}
 }
 

@@ -27,12 +27,14 @@ func (e *engine) rootOverdue() {
 		waited:  e.params.Timeout.String(),
 		disks:   e.hunt.finder.Seen(),
 		modules: e.modules.sched.Modules(),
-		idle:    driverless("/sys"),
+		idle:    driverless(e.sysfs),
 		lookup:  func(alias string) []string { return e.modules.index.Lookup(alias).Names },
 	})
+	e.writeReport() // which makes the folder, too
 	if err := os.WriteFile(rescuePath, []byte(text), 0o644); err != nil {
 		e.log.Warnf("%v", err)
 	}
+	e.announce()
 	e.tell(handoff.Rescue, text)
 }
 

@@ -28,6 +28,9 @@ func (g *guard) startEngine() {
 	}
 	defer end.Close()
 	env := append(os.Environ(), "HAPAX_RESTARTS="+strconv.Itoa(g.restarts))
+	if g.noRoot {
+		env = append(env, "HAPAX_NOROOT=1")
+	}
 	pid, err := syscall.ForkExec(self(), []string{EngineName}, &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   env,
@@ -39,7 +42,7 @@ func (g *guard) startEngine() {
 		g.engineLost("start the engine: " + err.Error())
 		return
 	}
-	g.engine, g.link = pid, link
+	g.engine, g.link, g.since = pid, link, time.Now()
 	go g.listen(link)
 }
 
@@ -69,6 +72,9 @@ func (g *guard) engineEnded(status unix.WaitStatus) {
 // engineLost plans another start, or gives up after too many.
 func (g *guard) engineLost(reason string) {
 	g.log.Errorf("%s", reason)
+	if time.Since(g.since) > healthy {
+		g.restarts = 0
+	}
 	if g.restarts++; g.restarts > maxRestarts {
 		g.rescue("the engine ended " + strconv.Itoa(g.restarts) + " times; " + reason)
 		return
@@ -82,6 +88,7 @@ func (g *guard) engineLost(reason string) {
 // The kernel log gets the first line alone, for what goes there appears on the
 // console as well.
 func (g *guard) rescue(reason string) {
+	g.noRoot = true
 	first, _, _ := strings.Cut(reason, "\n")
 	g.log.Errorf("%s", first)
 	if exists(shellPath) {
@@ -133,6 +140,15 @@ func (g *guard) startShell() {
 		return
 	}
 	g.shell = pid
+}
+
+// killEngine ends an engine that is late, so that nothing loads modules beside
+// the real root. A thread that is stuck in a driver keeps the process for a
+// while, but it starts nothing any more.
+func (g *guard) killEngine() {
+	if g.engine != 0 {
+		_ = unix.Kill(g.engine, unix.SIGKILL)
+	}
 }
 
 // killShell ends the shell and what it started, before their root goes away.

@@ -46,7 +46,11 @@ const (
 	// not the machine.
 	exitGrace = 500 * time.Millisecond
 
-	shellPause = time.Second // between the end of a shell and the next
+	// An engine that has lived so long starts with a clean record.
+	healthy = time.Minute
+
+	shellPause   = time.Second     // between the end of a shell and the next
+	syncPatience = 5 * time.Second // how long dirty data may hold the end of the machine
 )
 
 type guard struct {
@@ -54,12 +58,14 @@ type guard struct {
 	log    *klog.Logger
 	args   []string // what the kernel passed on for the real init
 
-	engine   int // pid, 0 while none runs
+	engine   int       // pid, 0 while none runs
+	since    time.Time // when it was started
 	link     *handoff.Peer
 	restarts int
 	messages chan message
 
 	target *switchroot.Target // set once a root has passed Check
+	noRoot bool               // the root was given up: an engine that is started again must not look for it
 
 	shell      int  // pid, 0 while none runs
 	shellSetUp bool // the shell's mounts are made
@@ -99,6 +105,9 @@ func Run(args []string) int {
 	for _, w := range g.params.Warnings {
 		g.log.Warnf("%s", w)
 	}
+	if len(g.params.Break) > 0 {
+		g.log.Warnf("rd.break= is not supported yet: ignored")
+	}
 	// Ctrl-Alt-Del becomes SIGINT instead of an immediate reset.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 
@@ -116,6 +125,8 @@ func handled() []os.Signal {
 		unix.SIGPIPE, unix.SIGALRM, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS, unix.SIGXCPU, unix.SIGXFSZ,
 		unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGSTKFLT,
 		unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+		// Sent by kill(2); a fault of the program itself still ends it.
+		unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL,
 	}
 }
 
@@ -137,6 +148,7 @@ func (g *guard) loop(signals <-chan os.Signal) {
 			g.startShell()
 		case <-g.leave:
 			g.log.Warnf("the engine has not ended in time: going on without it")
+			g.killEngine()
 			g.switchRoot()
 		case <-g.reboot:
 			g.halt(unix.LINUX_REBOOT_CMD_RESTART)
@@ -229,9 +241,10 @@ func (g *guard) switchRoot() {
 		return
 	}
 	g.target = nil
-	g.restarts = 0
-	g.start = time.After(0)
 	g.rescue(err.Error())
+	if g.engine == 0 { // else its end will be seen, and another started then
+		g.start = time.After(firstRestart)
+	}
 }
 
 // environment is what the real init gets: what the kernel gives, less what
@@ -254,7 +267,16 @@ func (g *guard) halt(cmd int) {
 		unix.LINUX_REBOOT_CMD_HALT:      "halting",
 		unix.LINUX_REBOOT_CMD_POWER_OFF: "powering off",
 	}[cmd])
-	unix.Sync()
+	synced := make(chan struct{})
+	go func() {
+		unix.Sync()
+		close(synced)
+	}()
+	select {
+	case <-synced:
+	case <-time.After(syncPatience): // a disk that does not answer
+		g.log.Warnf("the disks are not in sync after %v", syncPatience)
+	}
 	err := unix.Reboot(cmd)
 	g.log.Errorf("reboot: %v", err)
 }
