@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -78,6 +79,9 @@ func Build(ctx context.Context, spec Spec) (Result, error) {
 	}
 	if err := checkOutput(spec.Output, spec.Force); err != nil {
 		return Result{}, err
+	}
+	if info, err := os.Stat(spec.ModulesDir); err != nil || !info.IsDir() {
+		return Result{}, fmt.Errorf("%s: no such folder: name a lib/modules/RELEASE folder with --modules-dir", spec.ModulesDir)
 	}
 	index, err := modindex.Open(spec.ModulesDir)
 	if err != nil {

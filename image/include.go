@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,9 @@ func ParseInclude(text string) (Include, error) {
 			return Include{}, err
 		}
 		target = abs
+	}
+	if slices.Contains(strings.Split(target, "/"), "..") {
+		return Include{}, fmt.Errorf("include %q: the target may not hold \"..\": name its place in the image", text)
 	}
 	return Include{Source: source, Target: target}, nil
 }

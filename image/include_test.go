@@ -52,7 +52,7 @@ func TestIncludes(t *testing.T) {
 	if info, err := os.Stat(spec.Output); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("an image with a secret has mode %v, %v; want 0600", info.Mode(), err)
 	}
-	for _, text := range []string{"", ":/x", "a:"} {
+	for _, text := range []string{"", ":/x", "a:", "a:../x", "a:/etc/../../x"} {
 		if in, err := ParseInclude(text); err == nil {
 			t.Errorf("ParseInclude(%q) = %v, want an error", text, in)
 		}

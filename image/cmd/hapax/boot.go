@@ -70,6 +70,9 @@ The exit code is QEMU's.`,
 }
 
 func (b bootFlags) run(cmd *cobra.Command, args []string) error {
+	if b.timeout < 0 {
+		return fmt.Errorf("--timeout %v: a guest cannot end before it starts: give a positive time", b.timeout)
+	}
 	machine, err := b.machine(cmd.Context(), args)
 	if err != nil {
 		return err

@@ -92,7 +92,7 @@ func TestFailures(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"build", "--modules-dir", "/nonexistent", "--init", init, out}, "/nonexistent"},
+		{[]string{"build", "--modules-dir", "/nonexistent", "--init", init, out}, "/nonexistent: no such folder"},
 		{[]string{"build", "--modules-dir", tree, "--init", "/nonexistent", out}, "/nonexistent: no such file"},
 		{[]string{"build", "--modules-dir", tree, "--init", init, "--modules", "virtio_blc", out}, "did you mean virtio_blk?"},
 		{[]string{"build", "--modules-dir", tree, "--init", init, "--modules", "virtio_blk,-virtio", out}, "virtio_blk needs virtio"},
@@ -104,6 +104,7 @@ func TestFailures(t *testing.T) {
 		{[]string{"run", "--kernel", "/nonexistent", text}, "open /nonexistent: no such file"},
 		{[]string{"run", "--kernel", text, "/nonexistent"}, "open /nonexistent: no such file"},
 		{[]string{"run", "--kernel", text, "--disk", "/nonexistent", text}, "open /nonexistent: no such file"},
+		{[]string{"run", "--kernel", text, "--timeout", "-5s", text}, "--timeout -5s"},
 		{[]string{"run", "--kernel", text}, "no build/universal.img here: name the image"},
 	} {
 		code, _, stderr := hapax(t, tt.args...)
