@@ -45,3 +45,6 @@ func openBlock(name string) (io.ReaderAt, int64, error) {
 	}
 	return blockDevice(fd), size, nil
 }
+
+// unmount detaches what is mounted at path; it fails if that is nothing.
+func unmount(path string) error { return unix.Unmount(path, unix.MNT_DETACH) }

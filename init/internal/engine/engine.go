@@ -138,7 +138,7 @@ func (e *engine) begin() {
 	}
 	go e.obey()
 	e.modules.requestConfigured(e.params.LoadModules, e.log.Warnf)
-	e.walk()
+	e.walk(modload.Coldplug)
 	if e.hunt == nil {
 		if e.params.Timeout != cmdline.Forever {
 			e.patience = time.After(e.params.Timeout)
@@ -155,7 +155,8 @@ func (e *engine) loop() int {
 		case err := <-e.walked:
 			e.walkEnded(err)
 		case <-e.rescan:
-			e.walk()
+			// What the walk finds may be the device of a lost event.
+			e.walk(modload.Uevent)
 		case <-e.gap:
 			e.gap = nil
 			// If the receiver has moved on it is only slow: wait again.
@@ -218,8 +219,9 @@ func (e *engine) handle(ev *uevent.Event) {
 	poke(e.nudge)
 }
 
-// walk starts a sysfs walk, or plans another for when the running one ends.
-func (e *engine) walk() {
+// walk starts a sysfs walk, or plans another for when the running one ends. It
+// asks for modules as kind does.
+func (e *engine) walk(kind modload.Kind) {
 	if e.walking {
 		e.walkAgain = true
 		return
@@ -228,7 +230,7 @@ func (e *engine) walk() {
 	go func() {
 		stats, err := coldplug.Walk(context.Background(), e.sysfs, func(d coldplug.Device) {
 			for _, alias := range d.Modaliases {
-				e.modules.request(alias, modload.Origin{Kind: modload.Coldplug, By: d.DevPath})
+				e.modules.request(alias, modload.Origin{Kind: kind, By: d.DevPath})
 			}
 			if d.Block != nil && e.hunt != nil {
 				e.hunt.found(d.Block)
@@ -249,7 +251,7 @@ func (e *engine) walkEnded(err error) {
 	e.walking = false
 	if e.walkAgain {
 		e.walkAgain = false
-		e.walk()
+		e.walk(modload.Uevent)
 	}
 }
 

@@ -61,6 +61,9 @@ type rootResult struct {
 
 // startHunt begins to look for what root= names.
 func (e *engine) startHunt() {
+	// An engine that died may have left its mount.
+	for unmount(sysroot) == nil {
+	}
 	ref, err := rootdev.ParseRef(e.params.Root)
 	if err != nil {
 		e.tell(handoff.Rescue, err.Error())
