@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -252,7 +253,7 @@ func (g *guard) switchRoot() {
 func environment() []string {
 	env := make([]string, 0, 8)
 	for _, kv := range os.Environ() {
-		if len(kv) < 6 || kv[:6] != "HAPAX_" {
+		if !strings.HasPrefix(kv, "HAPAX_") {
 			env = append(env, kv)
 		}
 	}
