@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/modload"
-	"hapax/modload/modindex"
 	"hapax/modload/modloadtest"
 )
 
@@ -63,7 +62,7 @@ func TestAgainIsOnce(t *testing.T) {
 			calls := 0
 			s := modload.New(modload.Options{
 				Index: new(modloadtest.Index).Add("m").Add("user", "m"),
-				Load: func(modindex.Module, string) modload.Result {
+				Load: func(modload.Job) modload.Result {
 					calls++
 					return modload.Result{Err: tt.err, Calls: 1, Again: true}
 				},

@@ -5,11 +5,10 @@ import (
 	"testing"
 
 	"hapax/modload"
-	"hapax/modload/modindex"
 	"hapax/modload/modloadtest"
 )
 
-func accept(modindex.Module, string) modload.Result { return modload.Result{Calls: 1} }
+func accept(modload.Job) modload.Result { return modload.Result{Calls: 1} }
 
 // A request for an alias that was resolved before: the price of each of the
 // thousands that add nothing.

@@ -26,6 +26,24 @@ var (
 	// ErrCycle: the index says that the module depends on itself.
 	ErrCycle = errors.New("dependency cycle in modules.dep")
 
+	// ErrNotLoaded: the module that is to be removed is not in the kernel.
+	ErrNotLoaded = errors.New("not loaded")
+
+	// ErrBuiltin: the module that is to be removed is part of the kernel image.
+	ErrBuiltin = errors.New("built into the kernel")
+
+	// ErrInUse: the module that is to be removed is needed by another.
+	ErrInUse = errors.New("in use")
+
+	// ErrBlacklisted: the configuration leaves the module out of this request.
+	ErrBlacklisted = errors.New("blacklisted")
+
+	// ErrLoop: the request could only be answered after its own answer.
+	ErrLoop = errors.New("the request waits for itself")
+
+	// ErrOverdue: the kernel's own limit for the wait for a module has passed.
+	ErrOverdue = errors.New("no answer in time")
+
 	// ErrDraining: the Scheduler starts no further loads.
 	ErrDraining = errors.New("loading has ended")
 )

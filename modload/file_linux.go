@@ -8,62 +8,75 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"hapax/modload/modindex"
 )
 
-// open returns the module's file, ready for finit_module, and the flags that
-// go with it. Everything that finit_module would refuse and count as a failed
-// read is refused here.
-func (k *Kernel) open(m modindex.Module) (fd, flags int, err error) {
+// A file is a module's file, ready for finit_module.
+type file struct {
+	fd    int
+	flags int    // that go with it
+	size  int64  // in bytes
+	free  func() // gives the bytes that it was charged for back to the budget
+}
+
+func (f *file) close() {
+	unix.Close(f.fd)
+	f.free()
+}
+
+// open returns the module's file. Everything that finit_module would refuse and
+// count as a failed read is refused here.
+func (k *Kernel) open(j Job) (*file, error) {
 	// O_NONBLOCK: a FIFO in place of the file must not hold a loader.
-	fd, err = unix.Openat(k.dir, m.Path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Openat(k.dir, j.Module.Path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	var f *file
 	if err == nil {
-		fd, flags, err = k.prepare(fd)
+		f, err = k.prepare(fd, j.Express)
 	}
 	if err != nil {
-		return -1, 0, &LoadError{Module: m.Name, Op: "open " + m.Path, Err: err}
+		return nil, &LoadError{Module: j.Module.Name, Op: "open " + j.Module.Path, Err: err}
 	}
-	return fd, flags, nil
+	return f, nil
 }
 
 // prepare looks at an open file. It returns the file itself or, if the kernel
 // cannot unpack it, one that holds the unpacked module. It closes what it does
 // not return.
-func (k *Kernel) prepare(fd int) (ready, flags int, err error) {
+func (k *Kernel) prepare(fd int, express bool) (ready *file, err error) {
+	f := &file{fd: fd, free: func() {}}
 	defer func() {
-		if err != nil || ready != fd {
-			unix.Close(fd)
+		if err != nil {
+			f.close()
 		}
 	}()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return -1, 0, err
+		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size == 0 {
-		return -1, 0, errors.New("not a regular file with content")
+		return nil, errors.New("not a regular file with content")
 	}
+	f.size = st.Size
 	var head [6]byte
 	n, err := unix.Pread(fd, head[:], 0)
 	if err != nil {
-		return -1, 0, err
+		return nil, err
 	}
-	switch c := compressionOf(head[:n]); c {
+	c := compressionOf(head[:n])
+	f.free = k.reading.charge(f.size, c != "", express)
+	switch c {
 	case "":
-		return fd, 0, k.policy.Load().admit(fd, st.Size)
+		return f, k.policy.Load().admit(fd, st.Size)
 	case k.compression:
-		return fd, unix.MODULE_INIT_COMPRESSED_FILE, nil
-	default:
-		plain, size, err := k.unpack(fd, c, st.Size)
-		if err != nil {
-			return -1, 0, fmt.Errorf("unpack %s: %w", c, err)
-		}
-		if err := k.policy.Load().admit(plain, size); err != nil {
-			unix.Close(plain)
-			return -1, 0, err
-		}
-		return plain, 0, nil
+		f.flags = unix.MODULE_INIT_COMPRESSED_FILE
+		return f, nil
 	}
+	plain, size, err := k.unpack(fd, c, st.Size)
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", c, err)
+	}
+	unix.Close(fd)
+	f.fd, f.size = plain, size
+	return f, k.policy.Load().admit(plain, size)
 }
 
 // compressionOf names the compression of a module file by its first bytes, as

@@ -64,15 +64,15 @@ func TestOpen(t *testing.T) {
 		{"missing.ko", 0, "no such file"},
 	}
 	for _, tt := range tests {
-		fd, flags, err := k.open(modindex.Module{Name: "m", Path: tt.path})
+		f, err := k.open(Job{Module: modindex.Module{Name: "m", Path: tt.path}})
 		switch {
-		case tt.err == "" && (err != nil || flags != tt.flags):
-			t.Errorf("%s: flags %d, %v; want flags %d", tt.path, flags, err, tt.flags)
+		case tt.err == "" && (err != nil || f.flags != tt.flags):
+			t.Errorf("%s: %+v, %v; want flags %d", tt.path, f, err, tt.flags)
 		case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(err.Error(), tt.path)):
 			t.Errorf("%s: error %v, want %q and the path in it", tt.path, err, tt.err)
 		}
 		if err == nil {
-			unix.Close(fd)
+			f.close()
 		} else if outcome(err) != Failed {
 			t.Errorf("%s: %v is not a failure", tt.path, err)
 		}
@@ -97,21 +97,20 @@ func TestOpenUnpacks(t *testing.T) {
 		// Both kinds of kernel: one that unpacks nothing, one that unpacks something else.
 		k.compression = map[string]string{"gzip": "", "xz": "zstd", "zstd": "xz"}[compression]
 		k.policy.Store(&policy{signed: "module.sig_enforce"})
-		fd, flags, err := k.open(modindex.Module{Name: "m", Path: compression})
+		f, err := k.open(Job{Module: modindex.Module{Name: "m", Path: compression}})
 		if err != nil {
 			t.Errorf("%s: %v", compression, err)
 			continue
 		}
-		f := os.NewFile(uintptr(fd), compression)
-		defer f.Close()
-		got, err := io.ReadAll(f)
-		if err != nil || !bytes.Equal(got, plain) || flags != 0 {
-			t.Errorf("%s: %d bytes, flags %d, %v; want the %d bytes packed, no flags", compression, len(got), flags, err, len(plain))
+		defer f.close()
+		got, err := io.ReadAll(io.NewSectionReader(preader(f.fd), 0, f.size))
+		if err != nil || !bytes.Equal(got, plain) || f.flags != 0 {
+			t.Errorf("%s: %d bytes, flags %d, %v; want the %d bytes packed, no flags", compression, len(got), f.flags, err, len(plain))
 		}
-		if beingWritten(fd) {
+		if beingWritten(f.fd) {
 			t.Errorf("%s: the file is open for writing", compression)
 		}
-		w, err := os.OpenFile(procFd(fd), os.O_WRONLY, 0)
+		w, err := os.OpenFile(procFd(f.fd), os.O_WRONLY, 0)
 		if err == nil {
 			defer w.Close()
 			if _, err := w.Write([]byte("x")); err == nil {
@@ -135,9 +134,9 @@ func TestOpenUnsigned(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		fd, _, err := k.open(modindex.Module{Name: "m", Path: name})
+		f, err := k.open(Job{Module: modindex.Module{Name: "m", Path: name}})
 		if err == nil {
-			unix.Close(fd)
+			f.close()
 		}
 		// The kernel unpacks zstd itself and judges what is inside.
 		if kept := err != nil && strings.Contains(err.Error(), "no signature"); kept != (name != "inside.zstd") {

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"hapax/modload/modindex"
 )
 
 // A Kernel inserts modules into the running kernel. Its methods may be called
@@ -19,10 +17,12 @@ type Kernel struct {
 	dir         int                    // the modules folder, paths of modules start here
 	compression string                 // what the kernel unpacks itself: "xz", "zstd", "gzip" or ""
 	unpacking   chan struct{}          // holds one token per file that is being unpacked
+	reading     budget                 // of the bytes that loads hold at one time
+	threads     threads                // that are inside finit_module
 	policy      atomic.Pointer[policy] // read anew when the kernel says EPERM
 
 	// What the kernel answers. Tests script it.
-	finit      func(fd int, params string, flags int) error
+	finit      func(name string, fd int, params string, flags int) error
 	initstate  func(name string) string
 	readPolicy func() *policy
 }
@@ -38,10 +38,11 @@ func OpenKernel(dir string) (*Kernel, error) {
 	k := &Kernel{
 		dir:        fd,
 		unpacking:  make(chan struct{}, runtime.NumCPU()),
-		finit:      finitModule,
+		reading:    newBudget(memory()),
 		initstate:  initstate,
 		readPolicy: func() *policy { return readPolicy("/", mayLoad()) },
 	}
+	k.finit = k.finitModule
 	k.policy.Store(k.readPolicy())
 	// The file is there only if the kernel was built with MODULE_DECOMPRESS.
 	if b, err := os.ReadFile("/sys/module/compression"); err == nil {
@@ -65,22 +66,23 @@ const (
 // Load is the LoadFunc of the running kernel: finit_module(2) on the module's
 // file, unless the kernel has the module already or would let no module in. It
 // blocks for as long as the module's init function does.
-func (k *Kernel) Load(m modindex.Module, params string) Result {
+func (k *Kernel) Load(j Job) Result {
+	m := j.Module
 	if err := k.policy.Load().barred; err != nil {
 		return Result{Err: &LoadError{Module: m.Name, Op: "check", Err: err}}
 	}
 	if k.awaitForeign(m.Name) == "live" {
 		return Result{}
 	}
-	fd, flags, err := k.open(m)
+	f, err := k.open(j)
 	if err != nil {
 		return Result{Err: err, Again: errors.Is(err, unix.ENOMEM)}
 	}
-	defer unix.Close(fd)
+	defer f.close()
 
 	var res Result
 	for pause, waited := firstPause, time.Duration(0); ; pause = min(2*pause, longestPause) {
-		err = k.insert(fd, params, flags, &res)
+		err = k.insert(m.Name, f, j.Params, f.flags|j.Flags, &res)
 		if err != unix.ETXTBSY || waited >= patience {
 			break
 		}
@@ -94,17 +96,29 @@ func (k *Kernel) Load(m modindex.Module, params string) Result {
 	if err == unix.EPERM {
 		k.policy.Store(k.readPolicy())
 	}
-	res.Err, res.Again = verdict(m.Name, err, func() bool { return k.awaitForeign(m.Name) == "live" })
+	res.Err, res.Again = verdict(m.Name, err, func() bool {
+		if k.awaitForeign(m.Name) == "live" {
+			return true
+		}
+		// The file may have another name than the module that the kernel has.
+		res.Name = k.nameIn(f)
+		return res.Name != "" && res.Name != m.Name && k.awaitForeign(res.Name) == "live"
+	})
 	return res
+}
+
+// Unload is the counterpart of Load: delete_module(2). It returns the errno.
+func (k *Kernel) Unload(name string, flags int) error {
+	return undisturbed(func() error { return unix.DeleteModule(name, flags) })
 }
 
 // insert makes one finit_module call and counts it. A file that is open for
 // writing gets ETXTBSY without one, for the kernel would count a failed read.
-func (k *Kernel) insert(fd int, params string, flags int, res *Result) error {
-	if beingWritten(fd) {
+func (k *Kernel) insert(name string, f *file, params string, flags int, res *Result) error {
+	if beingWritten(f.fd) {
 		return unix.ETXTBSY
 	}
-	err := k.finit(fd, params, flags)
+	err := k.finit(name, f.fd, params, flags)
 	res.Calls++
 	if err == unix.EEXIST || err == unix.EBUSY || err == unix.ETXTBSY {
 		res.Duplicates++
@@ -113,24 +127,9 @@ func (k *Kernel) insert(fd int, params string, flags int, res *Result) error {
 }
 
 // finitModule calls finit_module(2) with all signals blocked.
-func finitModule(fd int, params string, flags int) error {
-	return undisturbed(func() error { return unix.FinitModule(fd, params, flags) })
-}
-
-// undisturbed calls fn on a locked thread with all signals blocked. The Go
-// runtime and the parent of children get signals of their own (SIGURG,
-// SIGCHLD); one that hits a thread inside a module's init function ends its
-// interruptible waits and may start the system call a second time.
-func undisturbed(fn func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var all, old unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i] = ^all.Val[i]
-	}
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
-		return err
-	}
-	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
-	return fn()
+func (k *Kernel) finitModule(name string, fd int, params string, flags int) error {
+	return undisturbed(func() error {
+		defer k.threads.enter(name)()
+		return unix.FinitModule(fd, params, flags)
+	})
 }

@@ -48,7 +48,7 @@ func (s *script) play(t *testing.T) (*Kernel, modindex.Module) {
 		t.Fatal(err)
 	}
 	k := openKernel(t, dir)
-	k.finit = func(fd int, params string, flags int) error {
+	k.finit = func(_ string, fd int, params string, flags int) error {
 		if len(s.finit) == 0 {
 			t.Error("a call of finit_module too many")
 			return unix.EINVAL
@@ -111,7 +111,7 @@ func TestLoad(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				k, m := tt.script.play(t)
 				begun := time.Now()
-				res := k.Load(m, "")
+				res := k.Load(Job{Module: m})
 				if got := outcome(res.Err); got != tt.want || res.Calls != tt.calls || res.Duplicates != tt.dups || res.Again != tt.again {
 					t.Errorf("Load = %+v, want %v, %d calls, %d duplicates, again %v", res, tt.want, tt.calls, tt.dups, tt.again)
 				}
@@ -136,12 +136,12 @@ func TestLoadAwaitsTheWriter(t *testing.T) {
 				s.finit = []error{nil}
 			}
 			k, m := s.play(t)
-			fd, _, err := k.open(m)
+			f, err := k.open(Job{Module: m})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer unix.Close(fd)
-			w, err := os.OpenFile(procFd(fd), os.O_WRONLY, 0)
+			defer f.close()
+			w, err := os.OpenFile(procFd(f.fd), os.O_WRONLY, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +149,7 @@ func TestLoadAwaitsTheWriter(t *testing.T) {
 			if closes {
 				time.AfterFunc(time.Second, func() { w.Close() })
 			}
-			res := k.Load(m, "")
+			res := k.Load(Job{Module: m})
 			switch {
 			case closes && (res.Err != nil || res.Calls != 1 || res.Duplicates != 0):
 				t.Errorf("after the writer: %+v, want one call and no duplicate", res)
@@ -167,11 +167,11 @@ func TestLoadOfBarred(t *testing.T) {
 	s := script{finit: []error{unix.EPERM}}
 	k, m := s.play(t)
 	k.readPolicy = func() *policy { return &policy{barred: ErrBarred} }
-	if res := k.Load(m, ""); res.Calls != 1 || !errors.Is(res.Err, unix.EPERM) {
+	if res := k.Load(Job{Module: m}); res.Calls != 1 || !errors.Is(res.Err, unix.EPERM) {
 		t.Errorf("the first Load = %+v, want one call and EPERM", res)
 	}
 	for range 3 {
-		if res := k.Load(m, ""); res.Calls != 0 || !errors.Is(res.Err, ErrBarred) || outcome(res.Err) != Failed {
+		if res := k.Load(Job{Module: m}); res.Calls != 0 || !errors.Is(res.Err, ErrBarred) || outcome(res.Err) != Failed {
 			t.Errorf("a later Load = %+v, want ErrBarred without a call", res)
 		}
 	}
@@ -195,13 +195,13 @@ func TestLoadPassesOn(t *testing.T) {
 		if unpacks != "" {
 			want = unix.MODULE_INIT_COMPRESSED_FILE
 		}
-		k.finit = func(fd int, params string, flags int) error {
+		k.finit = func(_ string, fd int, params string, flags int) error {
 			if params != "a=1 b" || flags != want {
 				t.Errorf("finit_module gets %q, flags %d; want flags %d", params, flags, want)
 			}
 			return nil
 		}
-		if res := k.Load(m, "a=1 b"); res.Err != nil || res.Calls != 1 {
+		if res := k.Load(Job{Module: m, Params: "a=1 b"}); res.Err != nil || res.Calls != 1 {
 			t.Errorf("Load = %+v", res)
 		}
 	}
@@ -220,7 +220,7 @@ func TestLoadOfRubbish(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before := mask(t)
-	res := k.Load(modindex.Module{Name: "hapax_rubbish", Path: "rubbish.ko"}, "")
+	res := k.Load(Job{Module: modindex.Module{Name: "hapax_rubbish", Path: "rubbish.ko"}})
 	if res.Calls != 1 || outcome(res.Err) != Failed {
 		t.Errorf("Load = %+v, want one call and a failure", res)
 	}

@@ -25,19 +25,38 @@ func urgent(path string) bool {
 	return false
 }
 
-// hasten makes r urgent if it is not, with all that it waits for. One that is
-// queued among the others already is queued again; pop passes over the second
-// of two places.
-func (s *Scheduler) hasten(r *record) {
-	if r.urgent || r.state > Queued {
+// A haste is the class of a record in the order of loads.
+type haste uint8
+
+const (
+	calmHaste    haste = iota
+	urgentHaste        // before the others
+	expressHaste       // at once, for a thread of the kernel is held up by it
+)
+
+// requestHaste is that of a Request.
+func requestHaste(k Kind) haste {
+	if k == Named {
+		return urgentHaste
+	}
+	return calmHaste
+}
+
+// hasten gives r at least the haste h, with all that it waits for. One that is
+// queued in a lower class is queued again; pop passes over the second of two
+// places.
+func (s *Scheduler) hasten(r *record, h haste) {
+	if r.haste >= h || r.state > Queued {
 		return
 	}
-	r.urgent = true
+	r.haste = h
 	if r.state == Queued {
-		s.queue.push(r)
+		r.state = Waiting
+		s.queue.n--
+		s.ready(r)
 	}
-	for _, d := range r.needs {
-		s.hasten(d)
+	for _, e := range r.needs {
+		s.hasten(e.to, h)
 	}
 }
 
@@ -49,7 +68,7 @@ type queue struct {
 }
 
 func (q *queue) push(r *record) {
-	if r.urgent {
+	if r.haste >= urgentHaste {
 		q.first.push(r)
 	} else {
 		q.then.push(r)

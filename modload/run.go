@@ -4,6 +4,8 @@ import (
 	"errors"
 	"runtime"
 	"time"
+
+	"hapax/modload/modindex"
 )
 
 // DefaultWorkers is the number of loads that run at one time unless Options
@@ -12,13 +14,24 @@ import (
 // work that the kernel does for one at a time.
 func DefaultWorkers() int { return min(max(2*runtime.NumCPU(), 4), 32) }
 
+// maxExpress bounds the loads beside those of the workers. The kernel makes at
+// most 50 requests at a time, so each of them gets on.
+const maxExpress = 64
+
 // ready queues r if nothing holds it back any more.
 func (s *Scheduler) ready(r *record) {
-	if r.state == Waiting && r.hard == 0 && r.soft == 0 && !r.planning {
-		r.state = Queued
-		s.queue.n++
-		s.queue.push(r)
+	if r.state != Waiting || r.hard != 0 || r.soft != 0 || r.planning {
+		return
 	}
+	if r.haste == expressHaste && s.express < maxExpress {
+		s.express++
+		s.begin(r)
+		go s.loadExpress(r)
+		return
+	}
+	r.state = Queued
+	s.queue.n++
+	s.queue.push(r)
 }
 
 // start queues the fresh records that wait for nothing, and those that are to
@@ -50,8 +63,9 @@ func (s *Scheduler) work() {
 		if r == nil {
 			break
 		}
-		slow := s.load(r)
-		if slow {
+		s.begin(r)
+		r.placed = true
+		if slow := s.load(r); slow {
 			// Another worker has taken the place of this one.
 			s.mu.Unlock()
 			return
@@ -61,44 +75,90 @@ func (s *Scheduler) work() {
 	s.mu.Unlock()
 }
 
+// loadExpress loads what no worker's place is waited for.
+func (s *Scheduler) loadExpress(r *record) {
+	s.mu.Lock()
+	s.load(r)
+	s.express--
+	s.mu.Unlock()
+}
+
+// begin makes r one that the kernel has.
+func (s *Scheduler) begin(r *record) {
+	r.state, r.begun = Inserting, time.Now()
+	s.loading++
+}
+
 // load hands r to the kernel and enters the answer. It reports whether that
 // took so long that the caller's place among the workers was given away. The
 // caller holds mu, which is released meanwhile.
 func (s *Scheduler) load(r *record) (slow bool) {
-	r.state, r.begun = Inserting, time.Now()
-	s.loading++
-	params := s.opt.Params(r.mod.Name, r.query)
+	perform := s.job(r)
 	s.mu.Unlock()
 
 	alarm := time.AfterFunc(slowAfter, func() { s.overdue(r) })
-	res := s.opt.Load(r.mod, params)
+	res := perform()
 	alarm.Stop()
 
 	s.mu.Lock()
-	slow, r.slow = r.slow, false
-	s.loading--
-	if slow {
+	placed := r.placed && !r.slow // the caller goes on with the next in the queue
+	slow = r.slow && r.placed
+	if r.slow {
 		s.hung--
 	}
+	r.slow, r.placed = false, false
+	s.loading--
 	s.count.Finit += res.Calls
 	s.count.Duplicates += res.Duplicates
-	if res.Again && !r.again && !r.early && !s.draining {
-		r.state, r.err, r.again = Waiting, res.Err, true
+	if res.Name != "" && res.Name != r.mod.Name && s.table[res.Name] == nil {
+		r.kernel, s.table[res.Name] = res.Name, r
+	}
+	if res.Again && !r.second && !r.early && !s.draining {
+		r.state, r.err, r.second = Waiting, res.Err, true
 		s.again = append(s.again, r)
 	} else {
 		s.end(r, outcome(res.Err), res.Err)
 	}
-	if slow {
-		s.start(0)
-	} else {
+	if placed {
 		s.start(1)
+	} else {
+		s.start(0)
 	}
-	if s.draining && s.loading == 0 {
-		close(s.quiet)
-	}
+	s.hush()
 	s.unlock()
 	s.mu.Lock()
 	return slow
+}
+
+// job returns what brings r in. It does not touch r, which others may look at.
+func (s *Scheduler) job(r *record) func() Result {
+	name, query, extra, command := r.mod.Name, r.query, r.params, r.command
+	params := s.catalog.Load().params
+	j := Job{Module: r.mod, Flags: r.flags, Express: r.haste == expressHaste}
+	if command == "" {
+		return func() Result {
+			j.Params = joined(params(name, query), extra)
+			return s.opt.Load(j)
+		}
+	}
+	if m := s.table[name]; m != nil && m.state.usable() {
+		return func() Result { return Result{} } // loaded while the command waited
+	}
+	return func() Result {
+		err := s.opt.Run(name, modindex.ExpandInstall(command, joined(params(name, query), extra)))
+		if err != nil {
+			err = &LoadError{Module: name, Op: "install command", Err: err}
+		}
+		return Result{Err: err}
+	}
+}
+
+// joined returns both parts with a space between them, if there are two.
+func joined(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + " " + b
 }
 
 // slowAfter is how long an init function may take before somebody is told and
@@ -114,7 +174,9 @@ func (s *Scheduler) overdue(r *record) {
 	}
 	r.slow = true
 	s.hung++
-	s.workers--
+	if r.placed {
+		s.workers--
+	}
 	s.start(0)
 	m := r.report(s.epoch)
 	s.unlock()

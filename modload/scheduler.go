@@ -4,24 +4,33 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hapax/modload/modindex"
 )
 
 // An Index answers what a request stands for and what a module needs.
-// *[modindex.Index] is the production one. Both methods may be called
+// *[modindex.View] is the production one. Both methods may be called
 // concurrently and must not block.
 type Index interface {
 	Lookup(query string) modindex.Hits
 	Module(name string) (modindex.Module, bool)
 }
 
-// A LoadFunc inserts one module, whose hard dependencies are live, with the
-// given parameters ("" for none). It may block for as long as the module's
+// A Job is one module to insert.
+type Job struct {
+	Module  modindex.Module // its hard dependencies are live
+	Params  string          // "" for none
+	Flags   int             // MODULE_INIT_IGNORE_*
+	Express bool            // a thread of the kernel waits for it: nothing may hold it up
+}
+
+// A LoadFunc inserts one module. It may block for as long as the module's
 // init function does. It is called from several goroutines, never twice at
-// the same time for one module and never again for one that became live.
-type LoadFunc func(m modindex.Module, params string) Result
+// the same time for one module and never again for one that became live and
+// was not removed.
+type LoadFunc func(Job) Result
 
 // A Result is what became of one LoadFunc call.
 type Result struct {
@@ -33,34 +42,60 @@ type Result struct {
 	// Scheduler calls once more when they have ended; it does so once per module,
 	// and otherwise Err stands.
 	Again bool
+
+	// Name is what the kernel calls the module, if that is not what its file is
+	// called and has come to light; else "".
+	Name string
 }
 
 // Options configure a Scheduler. Index and Load are required.
 type Options struct {
 	Index  Index
 	Config *modindex.Config // blacklists and what is denied; nil: none
-	Load   LoadFunc
 
 	// Params returns the parameters of a module that query, a name or an alias,
 	// reached; query is "" for a hard dependency. nil: Config.Options.
 	// (*modindex.View).Options is the production one.
 	Params func(name, query string) string
 
+	Load LoadFunc
+
+	// Unload removes a module, as delete_module(2) does, whose errno it returns.
+	// nil: Remove answers ErrBarred.
+	Unload func(name string, flags int) error
+
+	// Run runs an install command for a module and waits for its end. nil: such
+	// modules fail with ErrInstall.
+	Run func(module, command string) error
+
 	// Workers bounds the loads that run at one time; 0 means DefaultWorkers. A
-	// load that takes more than 10 s does not count any more.
+	// load that takes more than 10 s does not count any more, nor does one that
+	// a request of the kernel waits for.
 	Workers int
 
 	// Present names the modules that the kernel has already.
 	Present []string
 
-	// Ended, if not nil, is told of each module that went live, was refused or
-	// failed. Idle, if not nil, is told each time that nothing is waiting,
-	// queued or inserting any more. Slow, if not nil, is told of each module
-	// whose load has run for 10 s. All are called without the table's lock, from
-	// any goroutine, possibly several at once, and must not block.
-	Ended func(Module)
-	Idle  func()
-	Slow  func(Module)
+	// Patience bounds how long a Call of Kind Upcall waits; 0 means
+	// DefaultPatience.
+	Patience time.Duration
+
+	// Asking reports whether the init function of a module that is being inserted
+	// waits for a request of its own. It is needed only where Call.Asker cannot be
+	// filled in, and is nil elsewhere.
+	Asking func(module string) bool
+
+	// Ended, if not nil, is told of each module that went live, was refused,
+	// failed or was removed. Idle, if not nil, is told each time that nothing is
+	// waiting, queued or inserting any more. Slow, if not nil, is told of each
+	// module whose load has run for 10 s. Unmatched, if not nil, is told of each
+	// modalias of a device for which the index has no module. All are called
+	// without the table's lock, from any goroutine, possibly several at once, and
+	// must not block.
+	Ended     func(Module)
+	Idle      func()
+	Slow      func(Module)
+	Unmatched func(modalias string, o Origin)
 }
 
 // A Scheduler brings modules into the kernel, each exactly once, whoever asks
@@ -70,55 +105,58 @@ type Options struct {
 // All methods may be called concurrently. A Scheduler must not be copied. Its
 // goroutines end when there is nothing left to load.
 type Scheduler struct {
-	opt   Options
-	epoch time.Time // times in the report count from here
+	opt     Options
+	epoch   time.Time // times in the report count from here
+	catalog atomic.Pointer[catalog]
 
-	mu       sync.Mutex // guards everything below; never held across a load or a callback
-	table    map[string]*record
-	aliases  map[string]struct{} // modaliases that were resolved before
-	fresh    []*record           // entered by the call that holds mu, not yet started
-	planned  int                 // how many of fresh have their soft dependencies
-	ended    []*record           // ended since mu was taken, not yet told to Options.Ended
-	queue    queue
-	workers  int           // goroutines that load, but for the slow ones
-	loading  int           // loads that the kernel has begun
-	hung     int           // of these, the slow ones
-	again    []*record     // Waiting for all loads but the slow ones to end
-	pending  int           // records that have not ended
-	pass     uint32        // grows each time pending returns to 0
-	mark     uint32        // generation of the reachability search
-	idle     chan struct{} // closed when pending returns to 0; nil if nobody waits
-	idleDue  bool          // pending has returned to 0, Options.Idle not called yet
-	draining bool
-	quiet    chan struct{} // closed when draining and no load is left
-	count    Counters
+	mu         sync.Mutex          // guards everything below; never held across a load or a callback
+	table      map[string]*record  // by the name of the file and, if that differs, of the kernel
+	commands   map[string]*record  // install commands, by the name of the module that they stand for
+	aliases    map[string]struct{} // modaliases that were resolved before
+	fresh      []*record           // entered by the call that holds mu, not yet started
+	planned    int                 // how many of fresh have their soft dependencies
+	ended      []*record           // ended since mu was taken, not yet told to Options.Ended
+	queue      queue
+	workers    int           // goroutines that load, but for the slow ones
+	express    int           // goroutines that load what holds a request of the kernel
+	loading    int           // loads that the kernel has begun
+	hung       int           // of these, the slow ones
+	again      []*record     // Waiting for all loads but the slow ones to end
+	pending    int           // records that have not ended
+	pass       uint32        // grows each time that nothing is pending any more
+	generation uint32        // grows with each Reload
+	mark       uint32        // generation of a search through the graph
+	calls      []*call       // express ones that wait, the youngest last
+	tick       *time.Timer   // runs lookForCircles; nil if it is not due
+	suspect    *call         // what lookForCircles will break off if nothing moves
+	idle       chan struct{} // closed when pending returns to 0; nil if nobody waits
+	idleDue    bool          // pending has returned to 0, nobody was told yet
+	draining   bool
+	quiet      chan struct{} // closed when draining and no load is left
+	isQuiet    bool
+	count      Counters
 }
 
 // New returns a Scheduler whose table holds o.Present.
 func New(o Options) *Scheduler {
-	if o.Config == nil {
-		o.Config = new(modindex.Config)
-	}
-	if o.Params == nil {
-		o.Params = func(name, _ string) string { return o.Config.Options(name) }
-	}
 	if o.Workers <= 0 {
 		o.Workers = DefaultWorkers()
 	}
-	s := &Scheduler{
-		opt:     o,
-		epoch:   time.Now(),
-		table:   make(map[string]*record, 128),
-		aliases: make(map[string]struct{}, 256),
-		pass:    1,
+	if o.Patience <= 0 {
+		o.Patience = DefaultPatience
 	}
+	s := &Scheduler{
+		opt:      o,
+		epoch:    time.Now(),
+		table:    make(map[string]*record, 128),
+		commands: map[string]*record{},
+		aliases:  make(map[string]struct{}, 256),
+		pass:     1,
+	}
+	s.catalog.Store(newCatalog(o.Index, o.Config, o.Params))
 	for _, name := range o.Present {
 		name = modindex.Normalize(name)
-		s.table[name] = &record{
-			mod:    modindex.Module{Name: name},
-			state:  Live,
-			origin: Origin{Kind: Present},
-		}
+		s.table[name] = presentRecord(name)
 	}
 	return s
 }
@@ -158,91 +196,63 @@ func (s *Scheduler) Request(modalias string, o Origin) {
 	s.mu.Unlock()
 
 	// The look-up reads the index alone, so it needs no lock.
-	hits := s.opt.Index.Lookup(modalias)
+	hits := s.catalog.Load().index.Lookup(modalias)
 
 	s.mu.Lock()
 	if !s.draining { // Drain may have come during the look-up
-		s.admit(modalias, hits, o, true)
+		s.admit(hits, orders{query: modalias, origin: o, haste: requestHaste(o.Kind)}, true)
 		s.start(0)
 	}
 	s.unlock()
+	if len(hits.Names) == 0 && s.opt.Unmatched != nil && o.Kind != Named {
+		s.opt.Unmatched(modalias, o)
+	}
+}
+
+// A hit is a module that a request stands for; r is nil if it is blacklisted.
+type hit struct {
+	name  string
+	r     *record
+	isNew bool
 }
 
 // admit is the one door: every request ends up here with the modules that it
-// stands for. It returns their records. The caller holds mu.
-func (s *Scheduler) admit(query string, hits modindex.Hits, o Origin, blacklist bool) []*record {
+// stands for. The caller holds mu and calls start afterwards.
+func (s *Scheduler) admit(hits modindex.Hits, o orders, blacklist bool) []hit {
 	if len(hits.Names) == 0 {
 		s.count.Unmatched++
 		return nil
 	}
-	wanted := make([]*record, 0, len(hits.Names))
-	work := false
+	wanted := make([]hit, 0, len(hits.Names))
+	work, met := false, false
 	for _, name := range hits.Names {
-		if blacklist && s.opt.Config.Blacklisted(name) {
+		if blacklist && s.catalog.Load().config.Blacklisted(name) {
 			s.count.Blacklisted++
+			wanted = append(wanted, hit{name: name})
 			continue
 		}
-		r, isNew := s.want(name, query, o)
-		wanted = append(wanted, r)
-		work = work || isNew
+		r, isNew := s.want(name, o)
+		wanted = append(wanted, hit{name, r, isNew})
+		work, met = work || isNew, true
 	}
-	if !work && len(wanted) > 0 {
+	if !work && met {
 		s.count.Coalesced++
+		if o.origin.Kind == Upcall {
+			s.count.UpcallsCoalesced++
+		}
 	}
 	return wanted
-}
-
-// Load asks for query, a module name or an alias such as "fs-ext4" as
-// modprobe(8) takes it, and waits until all it stands for has ended or ctx is
-// done. It returns nil if everything is usable, ErrNotFound if the index knows
-// no such name, the error of ctx, or a *LoadError for the first module of the
-// query that is not live. A module that is reached by its own name is loaded
-// even if it is blacklisted, as by modprobe.
-func (s *Scheduler) Load(ctx context.Context, query string) error {
-	hits := s.opt.Index.Lookup(query)
-
-	s.mu.Lock()
-	s.count.Requests++
-	if s.draining {
-		s.mu.Unlock()
-		return ErrDraining
-	}
-	wanted := s.admit(query, hits, Origin{Kind: Named, By: query}, hits.ByAlias)
-	s.start(0)
-	waits := make([]<-chan struct{}, len(wanted))
-	for i, r := range wanted {
-		waits[i] = r.wait()
-	}
-	s.unlock()
-
-	if len(hits.Names) == 0 {
-		return &LoadError{Module: query, Op: "look up", Err: ErrNotFound}
-	}
-	var first error
-	for i, r := range wanted {
-		select {
-		case <-waits[i]:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		s.mu.Lock()
-		if first == nil && !r.state.usable() {
-			first = r.err
-		}
-		s.mu.Unlock()
-	}
-	return first
 }
 
 // Announce tells that the kernel has sent the add event of a module, that is,
 // the module's init function has succeeded. The load itself may go on for long,
 // for it ends by waiting for all asynchronous probing of the machine;
-// dependants need not wait for that. Other names are passed over.
+// dependants and requests of the kernel need not wait for that. Other names are
+// passed over.
 func (s *Scheduler) Announce(name string) {
 	s.mu.Lock()
 	if r := s.table[modindex.Normalize(name)]; r != nil && r.state == Inserting && !r.early {
-		r.early = true
-		s.release(r, true)
+		s.rises(r)
 		s.start(0)
 	}
 	s.unlock()
@@ -269,48 +279,6 @@ func (s *Scheduler) Settle(ctx context.Context) error {
 	}
 }
 
-// Drain ends the Scheduler: nothing more is started, and Drain waits for the
-// loads that the kernel has begun. It returns the names of those that were
-// still running when ctx ended. Waiters of modules that were never started are
-// released with ErrDraining; a load that was to be tried again keeps its first
-// answer. A second call joins the first.
-func (s *Scheduler) Drain(ctx context.Context) []string {
-	s.mu.Lock()
-	if !s.draining {
-		s.draining = true
-		s.quiet = make(chan struct{})
-		for _, r := range s.again {
-			s.end(r, outcome(r.err), r.err)
-		}
-		s.again, s.queue = nil, queue{}
-		for _, r := range s.table {
-			if r.state == Waiting || r.state == Queued {
-				s.abandon(r)
-			}
-		}
-		if s.loading == 0 {
-			close(s.quiet)
-		}
-	}
-	quiet := s.quiet
-	s.unlock()
-
-	select {
-	case <-quiet:
-		return nil
-	case <-ctx.Done():
-	}
-	var running []string
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name, r := range s.table {
-		if r.state == Inserting {
-			running = append(running, name)
-		}
-	}
-	return running
-}
-
 // unlock releases mu and then makes the callbacks that are due.
 func (s *Scheduler) unlock() {
 	var told []Module
@@ -323,6 +291,11 @@ func (s *Scheduler) unlock() {
 	idle := false
 	if s.pending == 0 && s.idleDue {
 		s.idleDue = false
+		s.pass++
+		if s.idle != nil {
+			close(s.idle)
+			s.idle = nil
+		}
 		idle = s.opt.Idle != nil
 	}
 	s.mu.Unlock()

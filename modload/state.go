@@ -12,6 +12,8 @@ const (
 	Refused                // its init function said no; a later device may change that
 	Failed                 // cannot be loaded; never tried again
 	Builtin                // part of the kernel image
+	Removing               // being taken out of the kernel
+	Removed                // was in the kernel; a request brings it back
 )
 
 // String returns the lower-case word that logs, reports and tests use.
@@ -31,6 +33,10 @@ func (s State) String() string {
 		return "failed"
 	case Builtin:
 		return "builtin"
+	case Removing:
+		return "removing"
+	case Removed:
+		return "removed"
 	}
 	return "unknown"
 }
@@ -39,7 +45,7 @@ func (s State) String() string {
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Ended reports whether the module will not change state by itself any more.
-func (s State) Ended() bool { return s >= Live }
+func (s State) Ended() bool { return s >= Live && s != Removing }
 
 // usable reports whether a dependant may be inserted on top of the module.
 func (s State) usable() bool { return s == Live || s == Builtin }
@@ -55,6 +61,7 @@ const (
 	Dependency             // a module that needs it
 	Softdep                // a module that prefers it
 	Present                // it was in the kernel before the Scheduler
+	Upcall                 // the kernel's request_module
 )
 
 // String returns the lower-case word that logs, reports and tests use.
@@ -72,6 +79,8 @@ func (k Kind) String() string {
 		return "softdep"
 	case Present:
 		return "present"
+	case Upcall:
+		return "upcall"
 	}
 	return "unknown"
 }

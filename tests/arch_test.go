@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -79,9 +80,9 @@ func TestArrows(t *testing.T) {
 			}
 		}
 	}
-	// The leaves link nothing from outside but x/sys, and the loader the codecs for modules that the kernel does not unpack
-	// (modload/adr/0001-codecs.md).
-	codecs := []string{"github.com/klauspost/compress", "github.com/therootcompany/xz"}
+	// The leaves link nothing from outside but x/sys, and the loader a weighted semaphore and the codecs for modules that the
+	// kernel does not unpack (modload/adr/0001-codecs.md).
+	codecs := []string{"github.com/klauspost/compress", "github.com/therootcompany/xz", "golang.org/x/sync"}
 	for leaf, more := range map[string][]string{
 		"hapax/uevent": nil, "hapax/coldplug": nil, "hapax/modload/modindex": nil, "hapax/modload": codecs,
 	} {
@@ -121,10 +122,10 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
-// TestOneDoor holds that finit_module and its kin are called in one file.
+// TestOneDoor holds that finit_module and delete_module are called in one file, once each, and their kin nowhere.
 func TestOneDoor(t *testing.T) {
 	t.Parallel()
-	found := 0
+	found := map[string]int{}
 	for path, p := range listPackages(t) {
 		if !ours(path) {
 			continue
@@ -135,16 +136,16 @@ func TestOneDoor(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, call := range moduleCalls(f) {
-				if path == "hapax/modload" && name == "kernel_linux.go" && call == "FinitModule" {
-					found++
+				if path == "hapax/modload" && name == "kernel_linux.go" && (call == "FinitModule" || call == "DeleteModule") {
+					found[call]++
 					continue
 				}
 				t.Errorf("%s/%s calls unix.%s", path, name, call)
 			}
 		}
 	}
-	if found != 1 {
-		t.Errorf("modload/kernel_linux.go calls FinitModule in %d places, want 1", found)
+	if want := map[string]int{"FinitModule": 1, "DeleteModule": 1}; !maps.Equal(found, want) {
+		t.Errorf("modload/kernel_linux.go calls %v, want %v", found, want)
 	}
 }
 

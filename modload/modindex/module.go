@@ -86,7 +86,7 @@ func parseDep(line string) (path string, deps []string, ok bool) {
 	if len(files) > 0 {
 		deps = make([]string, 0, len(files))
 		for _, f := range files {
-			deps = append(deps, pathName(f))
+			deps = append(deps, NameOf(f))
 		}
 	}
 	return path, deps, true

@@ -65,9 +65,9 @@ func balanced(pattern string) bool {
 	}
 }
 
-// pathName returns the name of the module in a file: the last element of the
+// NameOf returns the name of the module in a file: the last element of the
 // path up to its first dot, with every '-' replaced.
-func pathName(path string) string {
+func NameOf(path string) string {
 	base := path[strings.LastIndexByte(path, '/')+1:]
 	base, _, _ = strings.Cut(base, ".")
 	return strings.ReplaceAll(base, "-", "_")

@@ -46,8 +46,8 @@ func TestPathName(t *testing.T) {
 		{"", ""},
 		{"dir/", ""},
 	} {
-		if got := pathName(c.path); got != c.want {
-			t.Errorf("pathName(%q) = %q, want %q", c.path, got, c.want)
+		if got := NameOf(c.path); got != c.want {
+			t.Errorf("NameOf(%q) = %q, want %q", c.path, got, c.want)
 		}
 	}
 }

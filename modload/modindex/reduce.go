@@ -74,7 +74,7 @@ func (x *Index) reduceTexts(keep map[string]bool) ([]File, error) {
 		about func(line string) bool
 	}{
 		{"modules.devname", lines, func(line string) bool { return keep[Normalize(firstWord(line))] }},
-		{"modules.order", lines, func(line string) bool { return keep[pathName(line)] }},
+		{"modules.order", lines, func(line string) bool { return keep[NameOf(line)] }},
 		{"modules.softdep", writtenLines, func(line string) bool { return concerns(line, "softdep", keep) }},
 		{"modules.weakdep", writtenLines, func(line string) bool { return concerns(line, "weakdep", keep) }},
 	} {

@@ -70,7 +70,7 @@ func parseDeps(data, order string) ([]entry, error) {
 		return n
 	}
 	for path := range lines(order) {
-		place(pathName(path))
+		place(NameOf(path))
 	}
 	var entries []entry
 	for line := range lines(data) {
@@ -78,7 +78,7 @@ func parseDeps(data, order string) ([]entry, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: %.80q", errDepLine, line)
 		}
-		name := pathName(path)
+		name := NameOf(path)
 		entries = append(entries, entry{name, value{place(name), []byte(line)}})
 	}
 	return entries, nil
@@ -119,11 +119,15 @@ func parsePatterns(data string, priority func(name string) uint32) []entry {
 // textBuiltins reads modules.builtin: the paths that built-in modules would have.
 func (x *Index) textBuiltins() ([]entry, error) {
 	data, err := x.readText("modules.builtin")
+	return parseBuiltins(data), err
+}
+
+func parseBuiltins(data string) []entry {
 	var entries []entry
 	for path := range lines(data) {
-		entries = append(entries, entry{key: pathName(path)})
+		entries = append(entries, entry{key: NameOf(path)})
 	}
-	return entries, err
+	return entries
 }
 
 func (x *Index) textBuiltinAliases() ([]entry, error) {

@@ -3,10 +3,13 @@
 package modloadtest
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hapax/modload"
 	"hapax/modload/modindex"
@@ -62,8 +65,9 @@ type Kernel struct {
 	errs    map[string]error
 	once    map[string]error
 	delays  map[string]time.Duration
-	live    map[string]bool
-	busy    map[string]bool
+	live    map[string]modindex.Module
+	busy    map[string]bool // being inserted or removed
+	leaving map[string]bool // being removed
 	log     []string
 	params  map[string]string
 	running int
@@ -73,13 +77,14 @@ type Kernel struct {
 // NewKernel returns a Kernel that has no module and accepts every one at once.
 func NewKernel(t testing.TB) *Kernel {
 	return &Kernel{
-		t:      t,
-		errs:   map[string]error{},
-		once:   map[string]error{},
-		delays: map[string]time.Duration{},
-		live:   map[string]bool{},
-		busy:   map[string]bool{},
-		params: map[string]string{},
+		t:       t,
+		errs:    map[string]error{},
+		once:    map[string]error{},
+		delays:  map[string]time.Duration{},
+		live:    map[string]modindex.Module{},
+		busy:    map[string]bool{},
+		leaving: map[string]bool{},
+		params:  map[string]string{},
 	}
 }
 
@@ -106,16 +111,17 @@ func (k *Kernel) Delay(name string, d time.Duration) {
 }
 
 // Load is a modload.LoadFunc.
-func (k *Kernel) Load(m modindex.Module, params string) modload.Result {
+func (k *Kernel) Load(j modload.Job) modload.Result {
+	m, params := j.Module, j.Params
 	k.mu.Lock()
 	k.log = append(k.log, m.Name)
 	k.params[m.Name] = params
-	if k.live[m.Name] || k.busy[m.Name] {
+	if k.has(m.Name) || k.busy[m.Name] {
 		k.t.Errorf("%s is inserted a second time", m.Name)
 	}
 	for _, d := range m.Deps {
-		if !k.live[d] {
-			k.t.Errorf("%s is inserted before its dependency %s is live", m.Name, d)
+		if !k.has(d) || k.leaving[d] {
+			k.t.Errorf("%s is inserted while its dependency %s is not live", m.Name, d)
 		}
 	}
 	k.busy[m.Name] = true
@@ -136,16 +142,56 @@ func (k *Kernel) Load(m modindex.Module, params string) modload.Result {
 	}
 	err := k.errs[m.Name]
 	if err == nil {
-		k.live[m.Name] = true
+		k.live[m.Name] = m
 	}
 	return modload.Result{Err: err, Calls: 1}
 }
+
+// Unload is the counterpart of Load, for Options. It answers as the kernel does
+// to a module that it does not have, or that another one uses.
+func (k *Kernel) Unload(name string, _ int) error {
+	k.mu.Lock()
+	if k.busy[name] {
+		k.t.Errorf("%s is removed while it is inserted or removed", name)
+	}
+	if !k.has(name) {
+		k.mu.Unlock()
+		return unix.ENOENT
+	}
+	for _, user := range k.live {
+		if slices.Contains(user.Deps, name) {
+			k.mu.Unlock()
+			return unix.EWOULDBLOCK
+		}
+	}
+	k.busy[name], k.leaving[name] = true, true
+	d := k.delays[name]
+	k.mu.Unlock()
+
+	time.Sleep(d)
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.busy, name)
+	delete(k.leaving, name)
+	delete(k.live, name)
+	return nil
+}
+
+func (k *Kernel) has(name string) bool { _, ok := k.live[name]; return ok }
 
 // Put makes a module live without a Load, as another loader would.
 func (k *Kernel) Put(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.live[name] = true
+	k.live[name] = modindex.Module{Name: name}
+}
+
+// Live returns the names of the modules that the kernel has, sorted.
+func (k *Kernel) Live() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Sorted(maps.Keys(k.live))
 }
 
 // Log returns the names that were loaded, in order of their start.

@@ -44,7 +44,7 @@ func openModules(e *engine) (*modules, error) {
 	opt := modload.Options{
 		Config:  config,
 		Workers: e.params.Workers,
-		Load:    func(modindex.Module, string) modload.Result { return modload.Result{Err: errors.ErrUnsupported} },
+		Load:    func(modload.Job) modload.Result { return modload.Result{Err: errors.ErrUnsupported} },
 		Ended:   e.moduleEnded,
 		Idle:    func() { poke(e.nudge) },
 		Slow:    e.moduleSlow,
