@@ -28,7 +28,8 @@ type model struct {
 	stale  map[string]bool   // the index has changed since
 	tried  map[string]bool   // in this step
 	calls  int
-	post   []string // live since the last look, softdep post: to be entered
+	fresh  []string // entered, and their softdep pre: not yet
+	post   []string // live since the last look, and their softdep post: not yet entered
 }
 
 // enter does what can be said before anything is loaded.
@@ -52,6 +53,7 @@ func (m *model) enter(name string, again, retry bool) {
 		}
 	}
 	m.state[name], m.stale[name], m.tried[name], m.root[name] = "pending", false, true, ""
+	m.fresh = append(m.fresh, name)
 	if _, denied := m.config.Denied(name); denied {
 		m.state[name] = "failed"
 		return
@@ -63,8 +65,23 @@ func (m *model) enter(name string, again, retry bool) {
 			return
 		}
 	}
-	for _, q := range m.index.Modules[name].Pre {
-		m.enter(q, false, false)
+}
+
+// request enters a module and then the soft dependencies of all that is new.
+func (m *model) request(name string, again, retry bool) {
+	m.enter(name, again, retry)
+	m.enterSoft()
+}
+
+func (m *model) enterSoft() {
+	for ; len(m.fresh) > 0; m.fresh = m.fresh[1:] {
+		name := m.fresh[0]
+		if m.state[name] != "pending" {
+			continue
+		}
+		for _, q := range m.index.Modules[name].Pre {
+			m.enter(q, false, false)
+		}
 	}
 }
 
@@ -96,7 +113,7 @@ func (m *model) run() {
 			name := m.post[0]
 			m.post = m.post[1:]
 			for _, q := range m.index.Modules[name].Post {
-				m.enter(q, false, false)
+				m.request(q, false, false)
 				moved = true
 			}
 		}
@@ -230,7 +247,7 @@ func (m *model) step(t *testing.T, r *rand.Rand, k *modloadtest.Kernel, s *modlo
 		what = []any{"uevent", query}
 		s.Request(query, modload.Origin{Kind: modload.Uevent, By: "/devices/u"})
 		for _, hit := range m.index.Lookup(query).Names {
-			m.enter(hit, false, true)
+			m.request(hit, false, true)
 		}
 	case n < 65:
 		c := modload.Call{Query: name, Again: r.IntN(3) == 0}
@@ -243,7 +260,7 @@ func (m *model) step(t *testing.T, r *rand.Rand, k *modloadtest.Kernel, s *modlo
 			t.Errorf("%v: %v", what, err)
 		}
 		for _, hit := range m.index.Lookup(c.Query).Names {
-			m.enter(hit, c.Again, false)
+			m.request(hit, c.Again, false)
 		}
 	case n < 85:
 		what = []any{"remove", name}

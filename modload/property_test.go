@@ -40,7 +40,7 @@ func newWorld(r *rand.Rand) world {
 				maps.Copy(closure[i], closure[d])
 			}
 		}
-		deps := slices.Collect(maps.Keys(closure[i]))
+		deps := slices.Sorted(maps.Keys(closure[i]))
 		r.Shuffle(len(deps), func(a, b int) { deps[a], deps[b] = deps[b], deps[a] })
 		w.index.Add(name, deps...)
 		w.names = append(w.names, name)
