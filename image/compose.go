@@ -57,8 +57,9 @@ func addSkeleton(tree *archive.Tree, _ Spec) error {
 	return nil
 }
 
-// addModules adds the selected modules as they are stored in the tree, the index that knows these and no others, and
-// the list of those to load at every boot. It returns the number of modules.
+// addModules adds the selected modules as they are stored in the tree, the index that knows these and no others, the
+// one of what is left out, for the boot report, and the list of those to load at every boot. It returns the number of
+// modules.
 func addModules(tree *archive.Tree, spec Spec, index *modindex.Index) (int, error) {
 	rules, err := spec.rules()
 	if err != nil {
@@ -85,7 +86,11 @@ func addModules(tree *archive.Tree, spec Spec, index *modindex.Index) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	for _, f := range files {
+	missing, err := modindex.MissingFile(index, names)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range append(files, missing) {
 		if err := tree.Add(archive.Bytes(path.Join(dir, f.Name), 0o644, f.Data)); err != nil {
 			return 0, err
 		}

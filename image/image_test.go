@@ -34,12 +34,17 @@ kernel/fs/fat/vfat.ko.xz: kernel/fs/fat/fat.ko.xz
 kernel/fs/fat/fat.ko.xz:
 -- modules.alias --
 alias virtio:d00000002v* virtio_blk
+alias pci:v00001AF4d0000F000sv*sd*bc*sc*i* null_blk
 alias fs-vfat vfat
 -- modules.symbols --
 -- modules.softdep --
 softdep vfat pre: nls_utf8
 -- modules.builtin --
 kernel/fs/ext4/ext4.ko
+-- modules.devname --
+# Device nodes to trigger on-demand module loading.
+null_blk nullb-control c10:1
+virtio_blk virtio/control c10:2
 -- modules.order --
 kernel/fs/fat/fat.ko.xz
 kernel/drivers/block/virtio_blk.ko

@@ -6,8 +6,12 @@ import (
 	"hapax/modload/modindex"
 )
 
-// hint returns "; did you mean NAME?" for the known module name nearest to query, or "" if none is near.
+// hint returns "; did you mean NAME?" for the known module name nearest to query, or "" if none is near. What has a
+// colon is the alias of a device, which nobody types.
 func hint(x *modindex.Index, query string) string {
+	if strings.Contains(query, ":") {
+		return ""
+	}
 	query = modindex.Normalize(query)
 	if cut, _, ok := strings.Cut(query, ".ko"); ok {
 		query = cut

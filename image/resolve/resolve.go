@@ -16,6 +16,9 @@ import (
 // Select applies rules in order to the modules of x and returns the closure of what they ask for, sorted by path, each
 // module once; built-in modules need no place and are left out. No rules give no modules.
 //
+// It takes an Index and no View: modprobe.d(5) of the machine that builds says nothing about the machines that boot a
+// universal image, and two builders would get two images.
+//
 // Softdep targets that the tree does not have are skipped, as kmod does. A module file that is missing although
 // modules.dep lists it is a *MissingError, for the image would fail at boot; a name that the tree does not know is an
 // error with the nearest names it does know.
@@ -52,12 +55,17 @@ func Select(x *modindex.Index, rules []Rule) ([]modindex.Module, error) {
 }
 
 // Lookup returns the normalised names of the modules that query, a name or an alias, stands for, built-in ones included.
-// A query that the tree does not know is an error with the nearest names it does know.
+// A query that the tree does not know is the error of Unknown.
 func Lookup(x *modindex.Index, query string) ([]string, error) {
 	if names := x.Lookup(query).Names; len(names) > 0 {
 		return names, nil
 	}
-	return nil, fmt.Errorf("no module or alias %q in %s%s", query, x.Dir(), hint(x, query))
+	return nil, Unknown(x, query)
+}
+
+// Unknown returns the error for a query that the tree does not know, with the nearest name it does know.
+func Unknown(x *modindex.Index, query string) error {
+	return fmt.Errorf("no module or alias %q in %s%s", query, x.Dir(), hint(x, query))
 }
 
 // A selection is the state of one Select. First rules fill wanted and banned; then taken grows to the closure.

@@ -20,8 +20,9 @@ type Devnode struct {
 	Minor  uint32
 }
 
-// Devnodes reads modules.devname. A name that would leave /dev is refused as
-// damage. No such file gives no nodes.
+// Devnodes reads modules.devname. A line that is wrong, as one whose name would
+// leave /dev, costs that line: the error is about the first such line, and the
+// nodes are those of all others. No such file gives no nodes.
 func (x *Index) Devnodes() ([]Devnode, error) {
 	data, err := x.readText("modules.devname")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,14 +32,16 @@ func (x *Index) Devnodes() ([]Devnode, error) {
 		return nil, err
 	}
 	var nodes []Devnode
+	var wrong error
 	for line := range lines(data) {
 		n, err := parseDevnode(line)
-		if err != nil {
-			return nil, fmt.Errorf("%s/modules.devname: %.80q: %w; run depmod", x.dir, line, err)
+		if err == nil {
+			nodes = append(nodes, n)
+		} else if wrong == nil {
+			wrong = fmt.Errorf("%s/modules.devname: %.80q: %w; run depmod", x.dir, line, err)
 		}
-		nodes = append(nodes, n)
 	}
-	return nodes, nil
+	return nodes, wrong
 }
 
 // parseDevnode reads "MODULE NAME c10:229".
@@ -48,8 +51,8 @@ func parseDevnode(line string) (n Devnode, err error) {
 		return n, errors.New("want module, name and number")
 	}
 	n.Module, n.Name = Normalize(words[0]), words[1]
-	if !filepath.IsLocal(n.Name) {
-		return n, fmt.Errorf("%s is not below /dev", n.Name)
+	if !filepath.IsLocal(n.Name) || filepath.Clean(n.Name) != n.Name || n.Name == "." {
+		return n, fmt.Errorf("%q is no plain name below /dev", n.Name)
 	}
 	kind, number := words[2][0], words[2][1:]
 	if kind != 'c' && kind != 'b' {

@@ -12,7 +12,10 @@ import (
 // of kmod 30 writes when it is given them in this order: children in front of
 // their parent, values of one key by priority and the later given first.
 // An entry whose key has a byte that depmod refuses is left out.
-func encode(entries []entry) ([]byte, error) {
+func encode(entries []entry) ([]byte, error) { return new(encoder).file(entries) }
+
+// file is encode.
+func (e *encoder) file(entries []entry) ([]byte, error) {
 	sorted := slices.DeleteFunc(slices.Clone(entries), func(e entry) bool {
 		return len(e.key) > maxQuery || strings.ContainsFunc(e.key, func(r rune) bool { return r == 0 || r > maxByte })
 	})
@@ -20,7 +23,6 @@ func encode(entries []entry) ([]byte, error) {
 	slices.SortStableFunc(sorted, func(a, b entry) int {
 		return cmp.Or(strings.Compare(a.key, b.key), cmp.Compare(a.priority, b.priority))
 	})
-	var e encoder
 	e.u32(trieMagic)
 	e.u32(trieMajor<<16 | trieMinor)
 	e.u32(0) // the root, known at the end
@@ -32,7 +34,16 @@ func encode(entries []entry) ([]byte, error) {
 	return e.out, nil
 }
 
-type encoder struct{ out []byte }
+type encoder struct {
+	out     []byte
+	written map[writtenNode]uint32 // references; nil: every node is written, as depmod does it
+}
+
+// A writtenNode is all that makes a node: the flags of its reference and its bytes.
+type writtenNode struct {
+	flags uint32
+	bytes string
+}
 
 func (e *encoder) u32(v uint32) { e.out = binary.BigEndian.AppendUint32(e.out, v) }
 
@@ -67,6 +78,23 @@ func (e *encoder) node(sorted []entry, start, end int) uint32 {
 			e.cstring(string(v.text))
 		}
 	}
+	return e.once(ref)
+}
+
+// once takes back the node at ref, the last one in out, if there is one like it
+// already, and returns the reference to that. Children are in front of their
+// parents, so branches are compared by their references.
+func (e *encoder) once(ref uint32) uint32 {
+	if e.written == nil {
+		return ref
+	}
+	pos := ref & posMask
+	n := writtenNode{ref &^ posMask, string(e.out[pos:])}
+	if same, ok := e.written[n]; ok {
+		e.out = e.out[:pos]
+		return same
+	}
+	e.written[n] = ref
 	return ref
 }
 

@@ -8,24 +8,23 @@ package modindex
 //
 // It is what a builder prints and puts into an image. A scheduler has no use
 // for it: modules that do not need each other may load at the same time.
-func (x *Index) LoadOrder(name string) []Module { return loadOrder(x, name) }
+func (x *Index) LoadOrder(name string) []Module { return loadOrder(x, name, "") }
 
 // An asked is what answers about modules: an Index, or a View of one.
 type asked interface {
 	Lookup(query string) Hits
 	Module(name string) (Module, bool)
+	alias(name, query string) string
 }
 
-// loadOrder is LoadOrder with the answers of x.
-func loadOrder(x asked, name string) []Module {
-	o := ordering{
-		x:       x,
-		modules: map[string]*Module{},
-		entered: map[entrance]bool{},
-		listed:  map[string]bool{},
-		budget:  maxQuestions,
-	}
-	o.enter(name, "")
+// alias returns the alias under which the query reached the module, if it was by one.
+func (x *Index) alias(name, query string) string { return Normalize(query) }
+
+// loadOrder is LoadOrder with the answers of x, for a module that was reached
+// by the alias, which is "" if it was by name.
+func loadOrder(x asked, name, alias string) []Module {
+	o := newOrdering(x)
+	o.enter(name, alias)
 	return o.list
 }
 
@@ -38,13 +37,24 @@ type ordering struct {
 	entered map[entrance]bool
 	listed  map[string]bool
 	list    []Module
-	budget  int // of look-ups that are left
+	budget  int // of steps that are left
 }
 
-// maxQuestions bounds the look-ups of one ordering, and with them its depth. The
-// modules of a kernel take a few hundred at most; beyond this a configuration
-// means harm, and its soft dependencies are not followed any further.
-const maxQuestions = 1 << 13
+func newOrdering(x asked) *ordering {
+	return &ordering{
+		x:       x,
+		modules: map[string]*Module{},
+		entered: map[entrance]bool{},
+		listed:  map[string]bool{},
+		budget:  maxSteps,
+	}
+}
+
+// maxSteps bounds what one ordering looks up, finds and goes through, and with
+// that its depth, its time and its memory. The modules of a kernel take
+// a few hundred at most; beyond this a configuration or an index means harm, and
+// soft dependencies are not followed any further.
+const maxSteps = 1 << 15
 
 // An entrance is a module and the alias it was asked for by, "" if by name. To
 // libkmod these are modules of their own, and in a loop that shows in the order.
@@ -66,6 +76,9 @@ func (o *ordering) module(name string) *Module {
 func (o *ordering) enter(name, alias string) {
 	m := o.module(name)
 	if m == nil || o.entered[entrance{m.Name, alias}] {
+		return
+	}
+	if o.budget -= 1 + len(m.Deps); o.budget < 0 && len(o.list) > 0 {
 		return
 	}
 	o.entered[entrance{m.Name, alias}] = true
@@ -91,15 +104,16 @@ func (o *ordering) surround(m *Module) {
 
 func (o *ordering) ask(queries []string) {
 	for _, q := range queries {
-		if o.budget--; o.budget < 0 {
+		if o.budget < 0 {
 			return
 		}
 		hits := o.x.Lookup(q)
-		alias := ""
-		if hits.ByAlias {
-			alias = q
-		}
+		o.budget -= 1 + len(hits.Names)
 		for _, name := range hits.Names {
+			alias := ""
+			if hits.ByAlias {
+				alias = o.x.alias(name, q)
+			}
 			o.enter(name, alias)
 		}
 	}

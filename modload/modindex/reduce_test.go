@@ -3,8 +3,6 @@ package modindex
 import (
 	"bytes"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -146,78 +144,4 @@ func TestReduceToAll(t *testing.T) {
 			}
 		}
 	})
-}
-
-// modprobe reads a reduced index, and says of its modules what it says with the
-// whole index, less the modules that are not there.
-func TestReduceReadByModprobe(t *testing.T) {
-	eachTree(t, func(t *testing.T, dir string) {
-		src := open(t, dir)
-		mark := unasked(t, src)
-		keep := map[string]bool{}
-		for _, name := range []string{"virtio_blk", "virtio_net", "nvme", "ahci", "btrfs", "xfs", "usb_storage", "vfio", "nfsd"} {
-			for _, m := range src.LoadOrder(name) {
-				if !m.Builtin {
-					keep[m.Name] = true
-				}
-			}
-		}
-		small := reduced(t, src, slices.Collect(maps.Keys(keep))...)
-		// libkmod drops a dependency whose file is not there.
-		for m := range src.All() {
-			if keep[m.Name] {
-				link(t, filepath.Join(dir, m.Path), filepath.Join(small, m.Path))
-			}
-		}
-		x, k := open(t, small), newKmod(t, small)
-		g := instance{rng: newRand(9)}
-		var queries []string
-		for _, e := range src.aliases.entries() {
-			if keep[string(e.text)] || g.rng.IntN(20) == 0 {
-				queries = append(queries, g.fill(e.key))
-			}
-		}
-		for _, e := range src.symbols.entries() {
-			if g.rng.IntN(10) == 0 {
-				queries = append(queries, e.key)
-			}
-		}
-		hits := 0
-		for i, answer := range k.resolve(queries, mark) {
-			if diff := cmp.Diff(answer, x.Lookup(queries[i]).Names); diff != "" {
-				t.Errorf("%q (-modprobe +Lookup):\n%s", queries[i], diff)
-			}
-			full := src.Lookup(queries[i])
-			want := slices.DeleteFunc(full.Names, func(n string) bool { return !keep[n] })
-			if len(want) > 0 && !slices.Equal(want, answer) {
-				t.Errorf("%q: %q in the reduced index, %q in the whole one", queries[i], answer, want)
-			}
-			hits += min(1, len(answer))
-		}
-		if hits < 20 {
-			t.Errorf("%d of %d queries had a match: not a test", hits, len(queries))
-		}
-		first, _ := rewriteSoftdeps(t, small)
-		single := open(t, linkTree(t, small, first))
-		for name := range keep {
-			if diff := cmp.Diff(k.depends(name), depends(single, name)); diff != "" {
-				t.Errorf("%s (-modprobe +LoadOrder):\n%s", name, diff)
-			}
-			if diff := cmp.Diff(depends(src, name), depends(x, name)); diff != "" {
-				t.Errorf("%s (-whole +reduced):\n%s", name, diff)
-			}
-		}
-		t.Logf("%d modules, %d queries, %d with a match", len(keep), len(queries), hits)
-	})
-}
-
-// link makes to a link to from, with the folders above it.
-func link(t *testing.T, from, to string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(from, to); err != nil {
-		t.Fatal(err)
-	}
 }

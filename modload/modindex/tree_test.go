@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -11,6 +12,25 @@ import (
 // treesEnv names real module trees: lib/modules/RELEASE folders on which depmod
 // has run, separated by colons. The Makefile sets it to those of Debian kernels.
 const treesEnv = "HAPAX_TEST_MODULES"
+
+// roundsEnv says how often the comparisons with random strings, configurations
+// and sets of modules are repeated, each time with others; once if it is not
+// set. make differential sets it.
+const roundsEnv = "HAPAX_ROUNDS"
+
+// rounds returns what roundsEnv says.
+func rounds(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv(roundsEnv)
+	if text == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s: want a number of rounds", roundsEnv, text)
+	}
+	return n
+}
 
 // eachTree runs f for every real module tree.
 func eachTree(t *testing.T, f func(t *testing.T, dir string)) {
@@ -112,64 +132,111 @@ func (k kmod) run(args ...string) []string {
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' })
 }
 
-// resolve returns the names that each of the queries stands for, each once.
-// modprobe -a prints the answers one after the other: mark, a name that no
-// query stands for, tells them apart.
-func (k kmod) resolve(queries []string, mark string) [][]string {
+// ask returns what modprobe -a prints about each of the queries, which is one
+// answer after the other: the line about mark, a query that no other one leads
+// to, tells them apart. One process answers thousands.
+func (k kmod) ask(queries []string, mark, line string, option string) [][]string {
 	k.t.Helper()
-	const batch = 400
+	const room = 1 << 20 // for arguments, of the 2 MiB that exec(2) takes
 	var answers [][]string
 	for len(queries) > 0 {
-		n := min(batch, len(queries))
-		args := []string{"-a", "-R", "--"}
-		for _, q := range queries[:n] {
-			args = append(args, q, mark)
+		args := []string{"-a", option, "--"}
+		n, size := 0, 0
+		for ; n < len(queries) && size < room; n++ {
+			args = append(args, queries[n], mark)
+			size += len(queries[n]) + len(mark) + 2 + 16 // with their NULs and pointers
 		}
 		queries = queries[n:]
 		var answer []string
 		before := len(answers)
-		for _, line := range k.run(args...) {
-			if line == mark {
+		for _, l := range k.run(args...) {
+			if l == line {
 				answers = append(answers, answer)
 				answer = nil
 				continue
 			}
-			answer = appendNew(answer, []string{line})
+			answer = append(answer, l)
 		}
 		if len(answers) != before+n {
-			k.t.Fatalf("modprobe -R: %d answers to %d queries", len(answers)-before, n)
+			k.t.Fatalf("modprobe %s: %d answers to %d queries", option, len(answers)-before, n)
 		}
 	}
 	return answers
 }
 
-// depends returns what modprobe --show-depends prints for a module: "builtin NAME"
-// or "insmod PATH", each once, the paths relative to the folder.
-func (k kmod) depends(name string) []string {
+// resolve returns the names that each of the queries stands for, each once.
+func (k kmod) resolve(queries []string, mark string) [][]string {
 	k.t.Helper()
-	var list []string
-	for _, line := range k.run("--show-depends", "--", name) {
-		words := strings.Fields(line) // options of this machine's kernel command line may follow
-		if len(words) < 2 {
-			k.t.Fatalf("modprobe --show-depends %s: %q", name, line)
-		}
-		list = appendNew(list, []string{words[0] + " " + strings.TrimPrefix(words[1], k.dir+"/")})
+	answers := k.ask(queries, mark, mark, "-R")
+	for i, names := range answers {
+		answers[i] = appendNew(nil, names)
 	}
-	return list
+	return answers
 }
 
-// depends is what kmod.depends gives, from the index. modprobe takes a query: some
-// built-in modules share their name with an alias of others, which comes first.
-func depends(x *Index, query string) []string {
-	var list []string
-	for _, name := range x.Lookup(query).Names {
-		for _, m := range x.LoadOrder(name) {
-			line := "insmod " + m.Path
-			if m.Builtin {
-				line = "builtin " + m.Name
+// depends returns what modprobe --show-depends prints for each of the queries:
+// "builtin NAME", "insmod PATH PARAMETERS" and "install COMMAND PARAMETERS",
+// each line once, the paths relative to the folder. A file that comes up again
+// with the parameters of an alias has them from the start, as docs/kmod.md
+// says.
+func (k kmod) depends(queries []string, mark string) [][]string {
+	k.t.Helper()
+	answers := k.ask(queries, mark, "builtin "+mark, "--show-depends")
+	for i, lines := range answers {
+		places := map[string]int{}
+		answers[i] = nil
+		for _, line := range lines {
+			keyword, rest, _ := strings.Cut(line, " ")
+			rest = strings.TrimSpace(strings.TrimPrefix(rest, k.dir+"/"))
+			line, what := keyword+" "+rest, keyword+" "+rest
+			if keyword == "insmod" {
+				what, _, _ = strings.Cut(rest, " ")
 			}
-			list = appendNew(list, []string{line})
+			switch place, again := places[what]; {
+			case !again:
+				places[what] = len(answers[i])
+				answers[i] = append(answers[i], line)
+			case len(line) > len(answers[i][place]):
+				answers[i][place] = line // the alias adds parameters
+			}
 		}
 	}
-	return list
+	return answers
+}
+
+// shows is what kmod.depends gives for one query, from the View.
+func (v *View) shows(query string) (lines []string) {
+	hits := v.Lookup(query)
+	for _, name := range hits.Names {
+		if !hits.ByAlias || !v.c.Blacklisted(name) {
+			lines = appendNew(lines, v.actions(name, query))
+		}
+	}
+	return lines
+}
+
+// actions returns the lines of shows for one module that the query stands for.
+func (v *View) actions(name, query string) (lines []string) {
+	for _, m := range v.LoadOrderFor(name, query) {
+		options := v.Options(m.Name, "")
+		if m.Name == name {
+			options = v.Options(name, query)
+		}
+		switch {
+		case m.Builtin:
+			lines = append(lines, "builtin "+m.Name)
+		case m.Install != "":
+			lines = append(lines, strings.TrimSpace("install "+m.Install+" "+options))
+		case m.Path != "":
+			lines = append(lines, strings.TrimSpace("insmod "+m.Path+" "+options))
+		}
+	}
+	return lines
+}
+
+// machine returns the Index as the kernel command line of this machine, which
+// modprobe reads whatever else it is told, lets it appear.
+func machine(t *testing.T, x *Index) *View {
+	t.Helper()
+	return x.With(ParseCmdline(machineCmdline(t)))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"unsafe"
 )
 
 // The layout of modules.*.bin, as libkmod/libkmod-index.c of kmod describes it.
@@ -206,8 +207,9 @@ func (t *trie) entries() []entry {
 	if len(t.data) == 0 {
 		return nil
 	}
-	// Keys share their beginnings, so spelled out they are longer than the file,
-	// in practice by half. Beyond this it must be that branches are shared.
+	// Keys share their beginnings, so spelled out they are longer than the file:
+	// with the entries around them, 3 times as long in practice. Beyond this it
+	// must be that branches are shared.
 	w := walk{t: t, budget: 8*len(t.data) + 1<<20}
 	if err := w.all(t.root, make([]byte, 0, 256)); err != nil {
 		t.spoiled(err)
@@ -218,9 +220,12 @@ func (t *trie) entries() []entry {
 
 type walk struct {
 	t      *trie
-	budget int // of bytes to look at or to copy
+	budget int // of bytes to look at or to allocate
 	found  []entry
 }
+
+// entrySize is what an entry takes beside its key.
+const entrySize = int(unsafe.Sizeof(entry{}))
 
 func (w *walk) all(ref uint32, key []byte) error {
 	var n node
@@ -237,7 +242,7 @@ func (w *walk) all(ref uint32, key []byte) error {
 		if !ok {
 			return errValues
 		}
-		w.budget -= len(key) + len(p) - len(rest)
+		w.budget -= entrySize + len(key) + len(p) - len(rest)
 		if w.budget < 0 {
 			return errWork
 		}

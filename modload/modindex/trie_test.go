@@ -158,6 +158,10 @@ func TestSharedBranches(t *testing.T) {
 	if err := damage.Load(); err == nil || !errors.Is(*err, errWork) {
 		t.Errorf("damage %v, want %v", err, errWork)
 	}
+	w := walk{t: x, budget: 1 << 16}
+	if err := w.all(x.root, nil); !errors.Is(err, errWork) || len(w.found) == 0 || len(w.found)*entrySize > 1<<16 {
+		t.Errorf("a walk with 64 KiB to spend ends with %d entries, %v", len(w.found), err)
+	}
 }
 
 // covers is the search as the manual page of modprobe would put it: the bytes in
@@ -257,7 +261,7 @@ func FuzzText(f *testing.F) {
 			deps = nil
 		}
 		patterns := parsePatterns(alias, func(string) uint32 { return 7 })
-		for _, entries := range [][]entry{deps, patterns, parseModinfo(modinfo)} {
+		for _, entries := range [][]entry{deps, patterns, parseBuiltins(order), parseModinfo(modinfo)} {
 			data, err := encode(entries)
 			if err != nil {
 				t.Fatal(err)

@@ -65,7 +65,18 @@ func (v *View) answers(queries []string) bool {
 // LoadOrder is Index.LoadOrder with the configuration. For a module with an
 // Install command, the command takes the place of the module; what the module
 // depends on is loaded before it all the same. What is denied is listed too.
-func (v *View) LoadOrder(name string) []Module { return loadOrder(v, name) }
+func (v *View) LoadOrder(name string) []Module { return loadOrder(v, name, "") }
+
+// LoadOrderFor is LoadOrder for a module that query stands for. It differs only
+// if soft dependencies lead back to where they began: to libkmod, a module
+// reached by an alias and the same one by its name are two.
+func (v *View) LoadOrderFor(name, query string) []Module {
+	alias := ""
+	if v.Lookup(query).ByAlias {
+		alias = v.alias(name, query)
+	}
+	return loadOrder(v, name, alias)
+}
 
 // Options returns the parameters for a module that query stands for, as
 // Config.Options does: those of the module, and those of the alias it was reached
@@ -76,14 +87,19 @@ func (v *View) Options(name, query string) string {
 	if query == "" {
 		return v.c.Options(name)
 	}
-	alias := query
-	for line := range v.c.aliases.about([]byte(Normalize(query))) {
+	return v.c.Options(name, v.alias(name, query))
+}
+
+// alias is Index.alias with the configuration: if alias lines answer the query,
+// the pattern of the first that names the module, and "" if none does.
+func (v *View) alias(name, query string) string {
+	alias := Normalize(query)
+	for line := range v.c.aliases.about([]byte(alias)) {
 		if alias = ""; line.value == Normalize(name) {
-			alias = line.pattern
-			break
+			return line.pattern
 		}
 	}
-	return v.c.Options(name, alias)
+	return alias
 }
 
 // Weakdeps is Index.Weakdeps with the weakdep lines of the configuration, which come first.

@@ -207,6 +207,38 @@ func TestViewLoadOrderIsBounded(t *testing.T) {
 	}
 }
 
+// So do soft dependencies each of which stands for every module there is.
+func TestLoadOrderOfEverythingIsBounded(t *testing.T) {
+	var dep, lines strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&dep, "m%d.ko: m0.ko\n", i)
+	}
+	lines.WriteString("softdep * pre:")
+	for i := range maxQueries - 1 {
+		fmt.Fprintf(&lines, " al-%d", i)
+	}
+	v, _ := view(t, dep.String(), lines.String()+"\n")
+	v.x.aliases = everything(t, v.x)
+	o := newOrdering(v)
+	o.enter("m7", "")
+	if len(o.entered) > maxSteps || o.budget >= 0 {
+		t.Errorf("%d modules entered, %d steps left: not a test of the bound of %d", len(o.entered), o.budget, maxSteps)
+	}
+	if !o.listed["m7"] || !o.listed["m0"] {
+		t.Error("the module or its dependency is not listed")
+	}
+}
+
+// everything returns aliases of which one covers all queries, for all modules of the index.
+func everything(t *testing.T, x *Index) trie {
+	var pairs []string
+	for _, name := range x.byPriority() {
+		pairs = append(pairs, "*", name)
+	}
+	all, _ := readTrie(t, trieOf(t, pairs...))
+	return *all
+}
+
 // A blacklist is for requests by alias: in whichever spelling, and not by name.
 func TestBlacklistByAlias(t *testing.T) {
 	v, _ := view(t, "x-y.ko:\na.ko:\n", "blacklist x-y\nblacklist a\nalias own x-y\n")

@@ -25,7 +25,25 @@ func tools() []tool {
 		{"qemu-system-x86_64", "qemu-system-x86", true},
 		{"depmod", "kmod", true},
 		{"mkfs.ext4", "e2fsprogs", false}, // the root file systems of guests
-		{"cpio", "cpio", false},           // reads images back
+		// What rootdev's prober is compared with blkid on.
+		{"cryptsetup", "cryptsetup-bin", false},
+		{"genisoimage", "genisoimage", false},
+		{"mdadm", "mdadm", false},
+		{"mkfs.btrfs", "btrfs-progs", false},
+		{"mkfs.erofs", "erofs-utils", false},
+		{"mkfs.exfat", "exfatprogs", false},
+		{"mkfs.f2fs", "f2fs-tools", false},
+		{"mkfs.vfat", "dosfstools", false},
+		{"mkfs.xfs", "xfsprogs", false},
+		{"mkntfs", "ntfs-3g", false},
+		{"mksquashfs", "squashfs-tools", false},
+		{"mkudffs", "udftools", false},
+		{"mlabel", "mtools", false},
+		{"pvcreate", "lvm2", false},
+		{"sfdisk", "fdisk", false},
+		{"sgdisk", "gdisk", false},
+		{"xorriso", "xorriso", false},
+		{"cpio", "cpio", false}, // reads images back
 		{"xz", "xz-utils", false},
 		{"zstd", "zstd", false},
 		{"lz4", "lz4", false},
@@ -33,6 +51,7 @@ func tools() []tool {
 		{"/usr/include/stdlib.h", "libc6-dev", false},
 		{"make", "make", false}, // builds the test modules, with gcc and the kernel's objtool, which needs the library
 		{"/usr/lib/x86_64-linux-gnu/libelf.so.1", "libelf1", false},
+		{"/usr/include/libkmod.h", "libkmod-dev", false}, // measured beside the module index
 	}
 }
 

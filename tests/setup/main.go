@@ -1,7 +1,7 @@
-// Command setup prepares a Debian machine for make run and make test: it installs the system packages that are missing,
+// Command setup prepares a Debian machine for make run, make test and make storm: it installs the system packages that are missing,
 // fetches the kernels, and then runs a command that finds them in its environment.
 //
-//	go run ./tests/setup --for run|test [-- COMMAND ARG...]
+//	go run ./tests/setup --for run|test|storm [-- COMMAND ARG...]
 //
 // COMMAND gets HAPAX_KERNEL and HAPAX_MODULES_DIR (the default kernel and its lib/modules/RELEASE) and
 // HAPAX_TEST_MODULES (the module folders of all kernels fetched, separated by colons). Packages are installed only as
@@ -24,10 +24,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	purpose := flag.String("for", "test", "what to prepare: run or test")
+	purpose := flag.String("for", "test", "what to prepare: run, test or storm")
 	flag.Parse()
-	if *purpose != "run" && *purpose != "test" {
-		fmt.Fprintf(os.Stderr, "setup: --for %s: want run or test\n", *purpose)
+	if purposes()[*purpose] == nil {
+		fmt.Fprintf(os.Stderr, "setup: --for %s: want run, test or storm\n", *purpose)
 		os.Exit(2)
 	}
 	if err := setup(ctx, *purpose, flag.Args()); err != nil {
@@ -41,15 +41,15 @@ func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "setup: "+for
 // setup does the whole work. On success with a command it does not return: the command takes the process over.
 func setup(ctx context.Context, purpose string, command []string) error {
 	apt := newApt()
-	if err := apt.install(ctx, missing(tools(), purpose)); err != nil {
+	if err := apt.install(ctx, missing(purposes()[purpose], purpose)); err != nil {
 		return err
 	}
 	l, err := lab.Open(progress)
 	if err != nil {
 		return err
 	}
-	kernels := lab.Kernels()
-	if purpose == "run" {
+	kernels := lab.Trees()
+	if purpose != "test" { // the storm bench fetches those that it is asked for
 		kernels = kernels[:1]
 	}
 	env, err := fetchKernels(ctx, l, apt, kernels)

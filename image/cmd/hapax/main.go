@@ -1,4 +1,5 @@
-// Command hapax builds, lists and boots initramfs images that load every kernel module exactly once.
+// Command hapax builds, lists and boots initramfs images that load every kernel module exactly once, and says which
+// modules those are.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage; `hapax run` passes QEMU's on. Errors are one line on stderr.
 package main
@@ -33,7 +34,7 @@ const (
 	exitUsage  = 2
 )
 
-// An exitError ends hapax with the code of the program that it ran, which has said itself what is wrong.
+// An exitError ends hapax with a code when it has been said already what is wrong, perhaps by the program that it ran.
 type exitError struct{ code int }
 
 func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
@@ -49,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		// Whatever fails before this is the fault of the command line.
 		PersistentPreRun: func(*cobra.Command, []string) { parsed = true },
 	}
-	root.AddCommand(newBuild(), newList(), newRun(), newVersion())
+	root.AddCommand(newBuild(), newList(), newResolve(), newRun(), newVersion())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

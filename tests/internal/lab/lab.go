@@ -57,6 +57,11 @@ func Kernels() []KernelSpec {
 	}
 }
 
+// Trees returns what the module index is tried with: the kernels, and last one that no guest boots, for its modules.
+func Trees() []KernelSpec {
+	return append(Kernels(), KernelSpec{Name: "6.12", Package: "linux-image-6.12-amd64"})
+}
+
 // Logs is the folder for the console logs of failed tests.
 func (l *Lab) Logs() string { return filepath.Join(l.Build, "logs") }
 
