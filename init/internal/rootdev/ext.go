@@ -3,7 +3,6 @@ package rootdev
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 )
 
 // Where things are in the superblock of ext2, ext3 and ext4 (fs/ext4/ext4.h, struct ext4_super_block).
@@ -38,15 +37,15 @@ const (
 //
 // Unlike blkid it takes a file system marked with "mke2fs -E test_fs" for what its features say: the type
 // ext4dev that the mark once stood for left the kernel with 2.6.29.
-func readExt(d *device) (Info, error) {
+func readExt(d *device, _ magic) (*Info, error) {
 	sb, err := d.read(extOffset, extSize)
 	if err != nil {
-		return Info{}, err
+		return nil, err
 	}
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(sb[at:]) }
 	compat, incompat, roCompat := u32(extCompatAt), u32(extIncompatAt), u32(extROCompatAt)
 
-	info := Info{
+	info := &Info{
 		Usage:   Filesystem,
 		UUID:    formatUUID([16]byte(sb[extUUIDAt:])),
 		Label:   cString(sb[extLabelAt : extLabelAt+16]),
@@ -63,39 +62,8 @@ func readExt(d *device) (Info, error) {
 	default:
 		info.Type = "ext4"
 	}
-	if roCompat&extMetadataCsum != 0 && crc32c(sb[:extChecksumAt]) != u32(extChecksumAt) {
-		return Info{}, fmt.Errorf("%s: %w", info.Type, ErrDamaged)
+	if roCompat&extMetadataCsum != 0 && checksum(polyCastagnoli, ^uint32(0), sb[:extChecksumAt]) != u32(extChecksumAt) {
+		return nil, fmt.Errorf("%s: %w", info.Type, ErrDamaged)
 	}
 	return info, nil
-}
-
-// formatUUID prints the 16 bytes of a UUID, and one that is all zero, which means not set, as "".
-func formatUUID(u [16]byte) string {
-	if u == [16]byte{} {
-		return ""
-	}
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
-}
-
-// cString returns the bytes of b before the first NUL, without the white space at their end.
-func cString(b []byte) string {
-	s, _, _ := strings.Cut(string(b), "\x00")
-	return strings.TrimRight(s, " \t\n\v\f\r")
-}
-
-// crc32c is the checksum of ext4: CRC-32C with the first inversion and without the last. Half a byte at a
-// time is enough for a superblock; hash/crc32 would spend 50 times as long on tables that are used once.
-func crc32c(b []byte) uint32 {
-	// The remainders of the 16 half bytes for the reversed polynomial 0x82f63b78.
-	table := [16]uint32{
-		0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-		0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
-	}
-	crc := ^uint32(0)
-	for _, c := range b {
-		crc ^= uint32(c)
-		crc = crc>>4 ^ table[crc&15]
-		crc = crc>>4 ^ table[crc&15]
-	}
-	return crc
 }

@@ -1,10 +1,13 @@
 package rootdev
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -19,29 +22,58 @@ type Device struct {
 	Partition bool
 }
 
+// parent returns the disk that the partition d is on, and its number there, as the kernel makes the names
+// of partitions: the number follows the disk's name, after a 'p' if that ends in a digit
+// (block/partitions/core.c). It returns "" for a disk.
+func (d Device) parent() (disk string, number int) {
+	if !d.Partition {
+		return "", 0
+	}
+	disk = strings.TrimRightFunc(d.Name, digit)
+	number, err := strconv.Atoi(d.Name[len(disk):])
+	if err != nil {
+		return "", 0
+	}
+	if n := len(disk); n >= 2 && disk[n-1] == 'p' && digit(rune(disk[n-2])) {
+		disk = disk[:n-1]
+	}
+	return disk, number
+}
+
 // A Seen is the record of one device that was offered.
 type Seen struct {
 	Device
 	Info
-	Size      int64 // in bytes
-	Duplicate bool  // it fits the reference too, but another device came first
-	Err       error // why Info is empty
+	Size      int64  // in bytes
+	Part      Part   // the entry of its disk's partition table; zero if it is no partition or that is not known
+	Scheme    string // type of that table
+	Duplicate bool   // it fits the reference too, but another device came first
+	Err       error  // why Info is empty
+
+	table *Table
 }
+
+// Table returns the partition table on the device, nil without one. It must not be changed.
+func (s Seen) Table() *Table { return s.table }
 
 // String returns one printable line, for the report of a root that did not appear.
 func (s Seen) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d bytes", printable(s.Name), s.Size)
-	if s.Err != nil {
+	switch {
+	case s.Err != nil:
 		fmt.Fprintf(&b, ": %v", s.Err)
-		return b.String()
+	case s.Type == "" && s.TableType != "":
+		fmt.Fprintf(&b, ", %s partition table", s.TableType)
+	default:
+		fmt.Fprintf(&b, ", %s", s.Type)
 	}
-	fmt.Fprintf(&b, ", %s", s.Type)
-	if s.UUID != "" {
-		b.WriteString(", UUID=" + s.UUID)
-	}
-	if s.Label != "" {
-		b.WriteString(", LABEL=" + printable(s.Label))
+	for _, id := range []struct{ key, value string }{
+		{"UUID", s.UUID}, {"LABEL", s.Label}, {"PARTUUID", s.Part.UUID}, {"PARTLABEL", s.Part.Name},
+	} {
+		if id.value != "" {
+			b.WriteString(", " + id.key + "=" + printable(id.value))
+		}
 	}
 	if s.Duplicate {
 		b.WriteString(", duplicate")
@@ -57,7 +89,7 @@ type DuplicateError struct {
 }
 
 func (e *DuplicateError) Error() string {
-	return fmt.Sprintf("%s is %v too, but %s came first and stays the root: give one of them another UUID and label, or name one by root=/dev/NAME",
+	return fmt.Sprintf("%s is %v too, but %s came first and stays the root: give one of them other UUIDs and labels, or name one by root=/dev/NAME",
 		e.Second, e.Ref, e.First)
 }
 
@@ -70,20 +102,23 @@ type Opener = func() (r io.ReaderAt, size int64, err error)
 type Finder struct {
 	ref Ref
 
-	mu   sync.Mutex // protects what follows; never held while a device is read
-	root string     // name of the device that matched, "" if none has
-	seen map[string]Seen
+	mu   sync.Mutex       // protects what follows; never held while a device is read
+	root string           // name of the device that matched, "" if none has
+	seen map[string]*Seen // by name
 }
 
 // New returns a Finder for the device that ref names. The zero Ref matches nothing: such a Finder
 // only keeps records.
-func New(ref Ref) *Finder { return &Finder{ref: ref, seen: make(map[string]Seen)} }
+func New(ref Ref) *Finder { return &Finder{ref: ref, seen: make(map[string]*Seen)} }
 
-// Offer probes dev, whose contents open gives, and reports whether it is the root. It does so once: the
-// first Offer to finish with a match wins, and of all later ones, for the same device too, none matches
+// Offer probes dev, whose contents open gives, and reports whether the root is there now. It does so once:
+// the first Offer to finish with a match wins, and of all later ones, for the same device too, none matches
 // until Remove takes the winner away. A device offered again is probed again.
 //
-// A device named by root=/dev/NAME matches whatever it holds, as long as it can be opened and read.
+// For a reference to a partition the table of its disk has to be known, so the Offer that matches can be
+// that of the disk: Root tells which device it is. A device named by its name, its number or as a partition
+// matches whatever it holds, as long as it can be opened and read.
+//
 // The error says why dev could not be probed, or is a *DuplicateError; both are recorded as well. That a
 // device holds nothing known is no error here.
 func (f *Finder) Offer(dev Device, open Opener) (match bool, err error) {
@@ -91,50 +126,89 @@ func (f *Finder) Offer(dev Device, open Opener) (match bool, err error) {
 		return false, err
 	}
 	s := Seen{Device: dev}
-	s.Info, s.Size, s.Err = probeOpened(open)
-	unknown := errors.Is(s.Err, ErrUnknown)
-	fits := f.fits(&s)
+	probeOpened(&s, open)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	first := f.root
-	switch {
-	case fits && first == "":
-		f.root, match = dev.Name, true
-	case fits && first != dev.Name:
-		s.Duplicate = true
-		err = &DuplicateError{f.ref, first, dev.Name}
-	case s.Err != nil && !unknown:
+	f.seen[dev.Name] = &s
+	if s.Err != nil && !errors.Is(s.Err, ErrUnknown) {
 		err = fmt.Errorf("probe %s: %w", dev.Name, s.Err)
 	}
-	f.seen[dev.Name] = s
+	match, claimErr := f.claim(&s)
+	err = cmp.Or(claimErr, err)
+	if dev.Partition {
+		return match, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.seen)) {
+		if disk, _ := f.seen[name].parent(); disk == dev.Name {
+			m, claimErr := f.claim(f.seen[name])
+			match, err = match || m, cmp.Or(claimErr, err)
+		}
+	}
 	return match, err
 }
 
-// probeOpened probes what open gives.
-func probeOpened(open Opener) (Info, int64, error) {
+// claim completes s by what its disk says, and makes it the root if it fits and there is none yet.
+func (f *Finder) claim(s *Seen) (match bool, err error) {
+	disk, number := s.parent()
+	s.Part, s.Scheme = Part{}, ""
+	if d := f.seen[disk]; d != nil && d.table != nil {
+		if p, ok := d.table.ByNumber(number); ok {
+			s.Part, s.Scheme = p, d.table.Type
+		}
+	}
+	s.Duplicate = false
+	switch {
+	case !f.fits(s) || f.root == s.Name:
+		return false, nil
+	case f.root == "":
+		f.root = s.Name
+		return true, nil
+	}
+	s.Duplicate = true
+	return false, &DuplicateError{f.ref, f.root, s.Name}
+}
+
+// probeOpened records in s what open gives.
+func probeOpened(s *Seen, open Opener) {
 	r, size, err := open()
-	if err != nil {
-		return Info{}, 0, err
+	if s.Err = err; err != nil {
+		return
 	}
 	if c, ok := r.(io.Closer); ok {
 		defer c.Close() // read only: nothing can be lost
 	}
-	info, err := Probe(r, size)
-	return info, size, err
+	var info *Info
+	info, s.table, s.Err = inspect(r, size)
+	s.Info, s.Size = *info, size
 }
 
 // fits reports whether s is what the reference names.
 func (f *Finder) fits(s *Seen) bool {
 	switch f.ref.Kind {
 	case ByName:
-		return s.Name == f.ref.Value && (s.Err == nil || errors.Is(s.Err, ErrUnknown) || errors.Is(s.Err, ErrDamaged))
+		return s.Name == f.ref.Value && s.readable()
+	case ByDevno:
+		return s.Devno == f.ref.Devno && s.readable()
 	case ByUUID:
 		return s.Usage == Filesystem && strings.EqualFold(s.UUID, f.ref.Value)
 	case ByLabel:
 		return s.Usage == Filesystem && s.Label == f.ref.Value
+	case ByPartUUID:
+		disk, number := s.parent()
+		if d := f.seen[disk]; d != nil && s.readable() {
+			p, ok := d.table.ByUUID(f.ref.Value)
+			return ok && p.Number+f.ref.Offset == number
+		}
+	case ByPartLabel:
+		return s.Part.Name == f.ref.Value && s.readable()
 	}
 	return false
+}
+
+// readable reports whether the device could be read, whatever is on it: mount(2) has the last word on that.
+func (s *Seen) readable() bool {
+	return s.Err == nil || errors.Is(s.Err, ErrUnknown) || errors.Is(s.Err, ErrDamaged) || errors.Is(s.Err, ErrAmbiguous)
 }
 
 // Remove drops the record of the device of that name, after its remove event. If it was the root, the
@@ -152,8 +226,10 @@ func (f *Finder) Remove(name string) {
 func (f *Finder) Root() (Seen, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s, ok := f.seen[f.root]
-	return s, ok
+	if s := f.seen[f.root]; s != nil {
+		return *s, true
+	}
+	return Seen{}, false
 }
 
 // Seen returns the records of all devices that were offered and not removed, sorted by name.
@@ -161,9 +237,8 @@ func (f *Finder) Seen() []Seen {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := make([]Seen, 0, len(f.seen))
-	for _, s := range f.seen {
-		all = append(all, s)
+	for _, name := range slices.Sorted(maps.Keys(f.seen)) {
+		all = append(all, *f.seen[name])
 	}
-	slices.SortFunc(all, func(a, b Seen) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

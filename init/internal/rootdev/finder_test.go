@@ -123,7 +123,7 @@ func TestFinderSeen(t *testing.T) {
 		err  string
 	}{
 		{"sr0", failing(syscall.ENOMEDIUM), "probe sr0: no medium found"},
-		{"sda", holdingFaulty(), "probe sda: read 2 bytes at 1080: input/output error"},
+		{"sda", holdingFaulty(), "probe sda: read 512 bytes at 0: input/output error"},
 		{"nvme0n1", holding(make([]byte, 512)), ""},
 		{"vda", holding(super{0, extJournalDev, 0, "x\x1b y", ""}.device()), ""},
 		{"vdb", holding(make([]byte, 9)), ""},
@@ -137,7 +137,7 @@ func TestFinderSeen(t *testing.T) {
 	f.Remove("never seen")
 	want := []string{
 		"nvme0n1: 512 bytes: no file system that is known here",
-		"sda: 4096 bytes: read 2 bytes at 1080: input/output error",
+		"sda: 4096 bytes: read 512 bytes at 0: input/output error",
 		"sr0: 0 bytes: no medium found",
 		`vda: 4096 bytes, jbd, LABEL="x\x1b y"`,
 	}
