@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"hapax/init/internal/applet"
 	"hapax/init/internal/engine"
 	"hapax/init/internal/guard"
 )
@@ -20,6 +21,10 @@ func run(pid int, args []string) int {
 		return engine.Run(guard.EngineFD)
 	case pid == 1:
 		return guard.Run(args[1:])
+	case applet.Named(args[0]):
+		return applet.Run(args)
+	case len(args) > 1 && applet.Named(args[1]): // init modprobe ...
+		return applet.Run(args[1:])
 	}
 	fmt.Fprintf(os.Stderr, "%s: this is the /init of a hapax image; it runs as PID 1 (see hapax run)\n", args[0])
 	return 2

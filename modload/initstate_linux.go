@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,22 @@ func presentIn(text string) []string {
 		}
 	}
 	return names
+}
+
+// ReadSizes returns the bytes that each module in the kernel takes, by its name
+// there. It reads /proc/modules; what cannot be read has no size.
+func ReadSizes() map[string]int64 {
+	b, err := os.ReadFile("/proc/modules")
+	if err != nil {
+		return nil
+	}
+	sizes := map[string]int64{}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) >= 2 {
+			sizes[f[0]], _ = strconv.ParseInt(f[1], 10, 64)
+		}
+	}
+	return sizes
 }
 
 // awaitForeign returns "live" if the kernel has the module, "" if it does not.

@@ -43,6 +43,7 @@ type Module struct {
 	Queued  float64 `json:"queued_ms"` // first asked for, in milliseconds since New
 	Begun   float64 `json:"begun_ms"`  // handed to the kernel; 0 if it never was
 	Ended   float64 `json:"ended_ms"`
+	Size    int64   `json:"size,omitempty"` // bytes that it takes in the kernel; whoever reports fills it in, see ReadSizes
 }
 
 // Counters returns the counts so far.

@@ -42,7 +42,6 @@ import (
 	_ "github.com/u-root/u-root/cmds/core/ls"
 	_ "github.com/u-root/u-root/cmds/core/lsdrivers"
 	_ "github.com/u-root/u-root/cmds/core/lsfd"
-	_ "github.com/u-root/u-root/cmds/core/lsmod"
 	_ "github.com/u-root/u-root/cmds/core/md5sum"
 	_ "github.com/u-root/u-root/cmds/core/mkdir"
 	_ "github.com/u-root/u-root/cmds/core/mkfifo"

@@ -35,6 +35,7 @@ type Params struct {
 
 	LogLevel      LogLevel      // hapax.log=debug|info|warn; info if not given
 	ReportConsole bool          // hapax.report=console
+	Trace         bool          // hapax.trace: tracefs is mounted before the engine starts
 	Timeout       time.Duration // limit of the wait for the root, see Parse; Forever means none, 0 no wait
 	Drain         time.Duration // hapax.drain=: limit for loads still running at switch_root; 0 does not wait
 	Workers       int           // hapax.workers=: loads at a time; 0 leaves the choice to the scheduler

@@ -70,6 +70,7 @@ func TestParse(t *testing.T) {
 		{"hapax.log=debug", func(p *Params) { p.LogLevel = Debug }},
 		{"hapax.log=debug hapax.log=warn", func(p *Params) { p.LogLevel = Warn }},
 		{"hapax.log=debug hapax.log=info", func(*Params) {}},
+		{"hapax.trace", func(p *Params) { p.Trace = true }},
 		{"hapax.report=console hapax.workers=3", func(p *Params) { p.ReportConsole, p.Workers = true, 3 }},
 	} {
 		t.Run(tt.line, func(t *testing.T) {

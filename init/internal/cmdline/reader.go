@@ -111,6 +111,8 @@ func (r *reader) readOwn(key string, w word) {
 		} else {
 			r.bad(w, "console", "ignored")
 		}
+	case "trace":
+		r.Trace = true
 	case "timeout":
 		if d, ok := parseDuration(w.value); ok {
 			if d == 0 {

@@ -7,7 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hapax/init/internal/control"
 	"hapax/init/internal/report"
+	"hapax/modload"
 )
 
 // announce writes the report's line to the console, once, if
@@ -25,9 +27,10 @@ func (e *engine) summary() report.Summary {
 	s := report.Summary{
 		Requests: c.Requests, Coalesced: c.Coalesced, Finit: c.Finit, Live: c.Live, Refused: c.Refused,
 		Failed: c.Failed, Duplicates: c.Duplicates, Unmatched: c.Unmatched, Retried: c.Retried,
-		Abandoned: c.Abandoned,
-		Devices:   int(e.devices.Load()),
-		Events:    int(e.events.Load()),
+		Abandoned: c.Abandoned, Removed: c.Removed, Loops: c.Loops, Overdue: c.Overdue,
+		Upcalls: c.Upcalls, UpcallHits: c.UpcallsCoalesced,
+		Devices: int(e.devices.Load()),
+		Events:  int(e.events.Load()),
 	}
 	if e.conn != nil {
 		st := e.conn.Stats()
@@ -40,6 +43,7 @@ func (e *engine) summary() report.Summary {
 	return s
 }
 
+// writeReport writes boot.json.
 func (e *engine) writeReport() {
 	b := &report.Boot{
 		Version: version(),
@@ -49,10 +53,43 @@ func (e *engine) writeReport() {
 		Clock:   e.clock,
 		Modules: e.modules.sched.Modules(),
 	}
+	sizes := modload.ReadSizes()
+	for i, m := range b.Modules {
+		b.Modules[i].Size = sizes[m.Name]
+	}
+	var err error
+	if b.Unserved, err = e.unserved.report(e.modules.dir); err != nil {
+		e.log.Warnf("%v", err)
+	}
 	if e.hunt != nil {
 		b.Root = e.hunt.mounted
 	}
 	if err := b.WriteFile(e.reportPath); err != nil {
 		e.log.Warnf("boot report: %v", err)
 	}
+}
+
+// A status is what hapaxctl status prints.
+type status struct {
+	Version string `json:"version"`
+	Kernel  string `json:"kernel"`
+	Settled bool   `json:"settled"`
+	Pending int    `json:"pending"` // modules that are waiting, queued or inserting
+	report.Summary
+	Control control.Stats    `json:"control"`
+	Busy    []modload.Module `json:"busy,omitempty"` // the pending ones
+}
+
+// status may be called from any goroutine.
+func (e *engine) status() status {
+	s := status{
+		Version: version(), Kernel: e.release, Settled: e.isQuiet.Load(),
+		Pending: e.modules.sched.Pending(), Summary: e.summary(), Control: e.control.Stats(),
+	}
+	for _, m := range e.modules.sched.Modules() {
+		if !m.State.Ended() {
+			s.Busy = append(s.Busy, m)
+		}
+	}
+	return s
 }

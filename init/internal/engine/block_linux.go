@@ -27,6 +27,16 @@ func (d blockDevice) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
+// SectorSize returns the size in which the device counts its partitions, 0 if
+// it does not tell.
+func (d blockDevice) SectorSize() int {
+	n, err := unix.IoctlGetInt(int(d), unix.BLKSSZGET)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Close lets the Finder, which asks for a ReaderAt, end the reading.
 func (d blockDevice) Close() error { return unix.Close(int(d)) }
 

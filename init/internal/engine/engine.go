@@ -27,6 +27,7 @@ import (
 
 	"hapax/coldplug"
 	"hapax/init/internal/cmdline"
+	"hapax/init/internal/control"
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/report"
@@ -51,8 +52,13 @@ type engine struct {
 	sysfs      string
 	reportPath string
 
-	modules *modules
-	hunt    *hunt // nil without root=
+	modules  *modules
+	hunt     *hunt           // nil without root=
+	control  *control.Server // nil if there is no socket
+	unserved unserved
+	watchers watchers
+
+	stopControl func() // ends control
 
 	lastSeq atomic.Uint64 // highest SEQNUM handled
 	events  atomic.Uint64
@@ -62,6 +68,9 @@ type engine struct {
 	rescan chan struct{} // uevents were lost: walk again
 	walked chan error
 	orders chan handoff.Verb
+
+	settling chan chan struct{} // who waits for everything to be settled
+	isQuiet  atomic.Bool        // settled, for those outside of the loop
 
 	// Owned by the loop.
 	announced bool // the report's line is on the console
@@ -74,6 +83,7 @@ type engine struct {
 	gapFrom   uint64           // lastSeq when it began
 	patience  <-chan time.Time // without root=: fires when the shell is due, settled or not
 	clock     report.Clock
+	waiting   []chan struct{} // of settling
 	leaving   bool
 }
 
@@ -92,6 +102,7 @@ func newEngine() *engine {
 		rescan:     make(chan struct{}, 1),
 		walked:     make(chan error, 1),
 		orders:     make(chan handoff.Verb, 1),
+		settling:   make(chan chan struct{}),
 	}
 }
 
@@ -120,6 +131,7 @@ func Run(fd int) int {
 	var problem error
 	e.modules, problem = openModules(e)
 	e.clock.Index = report.Now()
+	e.openControl()
 	if problem != nil {
 		e.tell(handoff.Rescue, problem.Error())
 	} else if e.params.Root != "" && os.Getenv("HAPAX_NOROOT") == "" {
@@ -139,6 +151,7 @@ func (e *engine) begin() {
 	go e.obey()
 	e.modules.requestConfigured(e.params.LoadModules, e.log.Warnf)
 	e.walk(modload.Coldplug)
+	go e.makeNodes()
 	if e.hunt == nil {
 		if e.params.Timeout != cmdline.Forever {
 			e.patience = time.After(e.params.Timeout)
@@ -169,6 +182,8 @@ func (e *engine) loop() int {
 			e.rootEnded(r)
 		case <-e.hunt.deadline():
 			e.rootOverdue()
+		case c := <-e.settling:
+			e.waiting = append(e.waiting, c)
 		case order := <-e.orders:
 			if e.obeyed(order) {
 				return 0
@@ -280,9 +295,15 @@ func (e *engine) isSettled() bool {
 // checkSettled writes the report when all is settled and something has changed
 // since the last time, and tells the guard the first time.
 func (e *engine) checkSettled() {
-	if !e.isSettled() {
+	quiet := e.isSettled()
+	e.isQuiet.Store(quiet)
+	if !quiet {
 		return
 	}
+	for _, c := range e.waiting {
+		close(c)
+	}
+	e.waiting = nil
 	first := !e.settled
 	e.settled = true
 	now := e.summary()
@@ -343,6 +364,10 @@ func (e *engine) obeyed(order handoff.Verb) bool {
 		for _, name := range e.modules.sched.Drain(ctx) {
 			e.log.Warnf("%s is still in its init function after hapax.drain=%v: left behind", name, e.params.Drain)
 		}
+		if e.stopControl != nil {
+			e.stopControl()
+		}
+		e.modules.tracer.close()
 		e.clock.Handover = report.Now()
 		e.writeReport()
 		e.announce()

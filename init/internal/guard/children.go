@@ -15,9 +15,6 @@ import (
 	"hapax/init/internal/mnt"
 )
 
-// shellPath is where an image has its shell, if it has one.
-const shellPath = "/bin/sh"
-
 // startEngine forks the engine, which inherits the console as its standard
 // files and its end of the handoff line.
 func (g *guard) startEngine() {
@@ -31,7 +28,7 @@ func (g *guard) startEngine() {
 	if g.noRoot {
 		env = append(env, "HAPAX_NOROOT=1")
 	}
-	pid, err := syscall.ForkExec(self(), []string{EngineName}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(handoff.Self(), []string{EngineName}, &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   env,
 		Files: []uintptr{0, 1, 2, end.Fd()},
@@ -91,7 +88,7 @@ func (g *guard) rescue(reason string) {
 	g.noRoot = true
 	first, _, _ := strings.Cut(reason, "\n")
 	g.log.Errorf("%s", first)
-	if exists(shellPath) {
+	if exists(handoff.ShellPath) {
 		g.say("\nhapax: the boot cannot go on. This is the shell of the image.\n" + indent(reason))
 		g.startShell()
 	} else {
@@ -113,7 +110,7 @@ func indent(text string) string {
 
 // startShell starts the image's shell on the console, unless it runs.
 func (g *guard) startShell() {
-	if g.shell != 0 || g.again != nil || !exists(shellPath) {
+	if g.shell != 0 || g.again != nil || !exists(handoff.ShellPath) {
 		return
 	}
 	if !g.shellSetUp {
@@ -129,14 +126,14 @@ func (g *guard) startShell() {
 	}
 	defer tty.Close()
 	fd := tty.Fd()
-	pid, err := syscall.ForkExec(shellPath, []string{shellPath}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(handoff.ShellPath, []string{handoff.ShellPath}, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   []string{"HOME=/", "TERM=" + term(), "PATH=/bbin:/bin:/sbin:/usr/bin:/usr/sbin", "PS1=hapax# "},
+		Env:   []string{"HOME=/", "TERM=" + term(), "PATH=" + handoff.SearchPath, "PS1=hapax# "},
 		Files: []uintptr{fd, fd, fd},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0},
 	})
 	if err != nil {
-		g.log.Errorf("start %s: %v", shellPath, err)
+		g.log.Errorf("start %s: %v", handoff.ShellPath, err)
 		return
 	}
 	g.shell = pid

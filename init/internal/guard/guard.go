@@ -15,7 +15,6 @@ package guard
 import (
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -71,6 +70,8 @@ type guard struct {
 	shell      int  // pid, 0 while none runs
 	shellSetUp bool // the shell's mounts are made
 
+	modprobe []byte // what the kernel started for request_module before there was an engine
+
 	start  <-chan time.Time // fires when the engine is to be started again
 	again  <-chan time.Time // fires when the shell is to be started again
 	leave  <-chan time.Time // fires when the engine has had its time to drain
@@ -91,17 +92,23 @@ func Run(args []string) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, handled()...)
 	mountErrs := mnt.Apply(mnt.Kernel(), "/", mnt.Early())
-	raw, rawErr := os.ReadFile("/proc/cmdline")
+	raw, err := os.ReadFile("/proc/cmdline")
 	// The kernel drops more than 10 lines per 5 s from user space otherwise.
 	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0)
 
 	g := &guard{params: cmdline.Parse(string(raw)), args: args, messages: make(chan message, 16)}
 	g.log = klog.Open(g.params.LogLevel)
+	if st, err := os.Stat(mnt.SecurityDir); err == nil && st.IsDir() {
+		mountErrs = append(mountErrs, mnt.Apply(mnt.Kernel(), "/", mnt.Security())...)
+	}
+	if g.params.Trace {
+		mountErrs = append(mountErrs, mnt.Apply(mnt.Kernel(), "/", mnt.Tracing())...)
+	}
 	for _, err := range mountErrs {
 		g.log.Errorf("%v", err)
 	}
-	if rawErr != nil {
-		g.log.Errorf("no kernel command line: %v", rawErr)
+	if err != nil {
+		g.log.Errorf("no kernel command line: %v", err)
 	}
 	for _, w := range g.params.Warnings {
 		g.log.Warnf("%s", w)
@@ -112,6 +119,9 @@ func Run(args []string) int {
 	// Ctrl-Alt-Del becomes SIGINT instead of an immediate reset.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 
+	if g.modprobe, err = os.ReadFile(handoff.ModprobeSysctl); err != nil {
+		g.log.Debugf("%v", err) // a kernel without modules
+	}
 	g.startEngine()
 	g.loop(signals)
 	return 1
@@ -233,6 +243,7 @@ func (g *guard) send(v handoff.Verb) {
 func (g *guard) switchRoot() {
 	g.leave = nil
 	g.killShell()
+	g.returnUpcalls()
 	argv := append([]string{g.target.Init}, g.args...)
 	g.log.Debugf("switch_root to %s", g.target.Init)
 	err := switchroot.Switch(g.target, argv, environment())
@@ -246,6 +257,20 @@ func (g *guard) switchRoot() {
 	if g.engine == 0 { // else its end will be seen, and another started then
 		g.start = time.After(firstRestart)
 	}
+}
+
+// returnUpcalls makes the kernel start the program again that it would have
+// started without an engine. Written late, after the last engine has gone, it
+// holds for the new root; a switch_root that fails has another engine write its
+// own.
+func (g *guard) returnUpcalls() {
+	if len(g.modprobe) == 0 {
+		return
+	}
+	if err := os.WriteFile(handoff.ModprobeSysctl, g.modprobe, 0); err != nil {
+		g.log.Warnf("%v", err)
+	}
+	_ = os.Remove(handoff.HelperPath) // it would lead nowhere in the new root
 }
 
 // environment is what the real init gets: what the kernel gives, less what
@@ -299,14 +324,6 @@ func (g *guard) panicReboot() {
 func exists(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
-}
-
-// self is the file of this program, which /init may not be any more.
-func self() string {
-	if path, err := os.Readlink("/proc/self/exe"); err == nil && filepath.IsAbs(path) {
-		return path
-	}
-	return "/init"
 }
 
 func describe(status unix.WaitStatus) string {

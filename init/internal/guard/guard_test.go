@@ -37,7 +37,7 @@ func playGuard() {
 		fmt.Println("private mounts:", err)
 		os.Exit(1)
 	}
-	if err := unix.Mount("/dev/null", shellPath, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount("/dev/null", handoff.ShellPath, "", unix.MS_BIND, ""); err != nil {
 		fmt.Println("hide the shell:", err)
 		os.Exit(1)
 	}

@@ -67,7 +67,7 @@ func (l Symlink) String() string { return fmt.Sprintf("symlink %s -> %s", l.Path
 // init of the real root. The options are those that systemd uses and expects of an initramfs, for it
 // does not remount what it finds mounted (systemd.io/INITRD_INTERFACE).
 //
-// Nothing else is here on purpose: debugfs, tracefs, cgroups and efivarfs are the new init's business.
+// Nothing else is here on purpose: debugfs, cgroups and efivarfs are the new init's business.
 func Early() []Step {
 	return []Step{
 		Dir{"/proc", 0o755},
@@ -89,6 +89,24 @@ func Early() []Step {
 		Symlink{"/dev/stdout", "/proc/self/fd/1"},
 		Symlink{"/dev/stderr", "/proc/self/fd/2"},
 	}
+}
+
+// Security returns what shows whether the kernel is locked down, for kernels that have the directory
+// already. The new init takes it over like the rest of /sys.
+func Security() []Step {
+	return []Step{Mount{
+		Source: "securityfs", Target: SecurityDir, FSType: "securityfs", Flags: NoSuid | NoDev | NoExec, Needs: "CONFIG_SECURITYFS",
+	}}
+}
+
+// SecurityDir is made by a kernel that has securityfs.
+const SecurityDir = "/sys/kernel/security"
+
+// Tracing returns what the engine needs to know at once who asks for a module in the name of the kernel.
+func Tracing() []Step {
+	return []Step{Mount{
+		Source: "tracefs", Target: "/sys/kernel/tracing", FSType: "tracefs", Flags: NoSuid | NoDev | NoExec, Needs: "CONFIG_TRACING",
+	}}
 }
 
 // Shell returns what an interactive shell needs besides Early: pseudo-terminals and POSIX shared memory.

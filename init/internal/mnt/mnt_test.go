@@ -3,6 +3,7 @@ package mnt
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,13 +46,15 @@ symlink /dev/fd -> /proc/self/fd
 symlink /dev/stdin -> /proc/self/fd/0
 symlink /dev/stdout -> /proc/self/fd/1
 symlink /dev/stderr -> /proc/self/fd/2
+mount securityfs on /sys/kernel/security (nosuid,nodev,noexec)
+mount tracefs on /sys/kernel/tracing (nosuid,nodev,noexec)
 mkdir /dev/pts 0755
 mount devpts on /dev/pts (nosuid,noexec,mode=0620,gid=5)
 mkdir /dev/shm 01777
 mount tmpfs on /dev/shm (nosuid,nodev,strictatime,mode=1777)
 `
 	var got strings.Builder
-	for _, step := range append(Early(), Shell()...) {
+	for _, step := range slices.Concat(Early(), Security(), Tracing(), Shell()) {
 		fmt.Fprintln(&got, step)
 	}
 	if diff := cmp.Diff(want, got.String()); diff != "" {

@@ -31,12 +31,16 @@ type Summary struct {
 	Overruns   int     `json:"overruns"`   // times that the kernel dropped uevents
 	SettleMS   float64 `json:"settle_ms"`  // from the engine's start until it first settled; 0: not settled
 
-	Unmatched int `json:"unmatched"` // requests for which the index has no module
-	Retried   int `json:"retried"`   // refused modules tried again for a new device
-	Abandoned int `json:"abandoned"` // modules left to the real root
-	Devices   int `json:"devices"`   // devices that the last sysfs walk reported
-	Events    int `json:"events"`    // uevents received
-	Restarts  int `json:"restarts"`  // times that the guard had to start the engine again
+	Unmatched  int `json:"unmatched"`         // requests for which the index has no module
+	Retried    int `json:"retried"`           // refused modules tried again for a new device
+	UpcallHits int `json:"upcalls_coalesced"` // of these, answered by what the table held already
+	Removed    int `json:"removed"`           // modules taken out of the kernel
+	Loops      int `json:"loops"`             // waits broken off because they led back to their asker
+	Overdue    int `json:"overdue"`           // requests of the kernel given up after 30 s
+	Abandoned  int `json:"abandoned"`         // modules left to the real root
+	Devices    int `json:"devices"`           // devices that the last sysfs walk reported
+	Events     int `json:"events"`            // uevents received
+	Restarts   int `json:"restarts"`          // times that the guard had to start the engine again
 }
 
 // A Boot is the whole report.
@@ -48,6 +52,17 @@ type Boot struct {
 	Clock   Clock            `json:"clock"`
 	Root    *Root            `json:"root,omitempty"`
 	Modules []modload.Module `json:"modules"`
+
+	Unserved []Unserved `json:"unserved,omitempty"`
+}
+
+// An Unserved is an alias of a device for which the image has no module.
+// Drivers that are part of the kernel need not have an alias, so the device may
+// work all the same.
+type Unserved struct {
+	Device  string   `json:"device"` // DEVPATH of the first device that has it
+	Alias   string   `json:"alias"`
+	Modules []string `json:"modules,omitempty"` // that would serve it and were left out of the image
 }
 
 // A Clock holds the marks of the boot in milliseconds of CLOCK_BOOTTIME; 0 is

@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"hapax/init/internal/handoff"
+)
+
+// runCommand runs the install command of a module as modprobe(8) does. A
+// modprobe in it says which command it comes from, by MODPROBE_MODULE.
+func runCommand(module, command string) error {
+	if _, err := os.Stat(handoff.ShellPath); err != nil {
+		return fmt.Errorf("%q needs %s, which this image does not have (hapax build --shell)", command, handoff.ShellPath)
+	}
+	pid, err := syscall.ForkExec(handoff.ShellPath, []string{"sh", "-c", command}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   []string{"HOME=/", "TERM=linux", "PATH=" + handoff.SearchPath, "MODPROBE_MODULE=" + module},
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return fmt.Errorf("start %s: %w", handoff.ShellPath, err)
+	}
+	var status unix.WaitStatus
+	for {
+		if _, err = unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return os.NewSyscallError("wait4", err)
+	case status.Signaled():
+		return fmt.Errorf("%q was ended by signal %v", command, status.Signal())
+	case status.ExitStatus() != 0:
+		return fmt.Errorf("%q ended with status %d", command, status.ExitStatus())
+	}
+	return nil
+}
