@@ -5,14 +5,17 @@
 
 GO      ?= go
 # The binaries are static and the same wherever they are built.
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
+BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w$(ENTRY)'
 SETUP   := $(GO) run ./tests/setup
 ASSETS  := image/assets/built
 FUZZTIME ?= 30s
+ROUNDS  ?= 10
 # make run: arguments for hapax run, such as RUN="--smp 8 --disk root.img"
 RUN     ?=
+# make storm: options of tests/storm, such as STORM="--cpus 8,64 --kernels stats,nomerge --contenders hapax,udevd,oracle"
+STORM   ?=
 
-.PHONY: help build run image test unit race vet lint fmt fuzz bench bench-boot cross check clean
+.PHONY: help build run image test unit race vet lint fmt fuzz differential bench bench-index bench-boot storm cross check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +23,8 @@ help: ## list the targets
 build: bin/hapax ## build bin/init (goes into images), bin/u-root (the rescue shell) and bin/hapax (embeds both)
 
 .PHONY: bin/init bin/hapax
+# It begins in init/entry_*.s where there is one for the architecture, else in the Go runtime.
+bin/init: ENTRY = $(if $(wildcard init/entry_$(shell $(GO) env GOARCH).s), -E hapax_start)
 bin/init:
 	$(BUILD) -o $@ ./init
 
@@ -63,11 +68,20 @@ cross: ## compile for the architectures that are not tested here
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	$(GO) run ./tests/fuzzall -time $(FUZZTIME)
 
+differential: ## the comparisons with modprobe on complete module trees, ROUNDS (10) times with other strings and sets
+	HAPAX_ROUNDS=$(ROUNDS) $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='LikeModprobe|ByModprobe' ./modload/modindex
+
 bench: ## the Go benchmarks
 	$(SETUP) --for test -- $(GO) test -run='^$$' -bench=. -benchmem ./uevent ./coldplug ./modload/...
 
+bench-index: ## the module index beside libkmod and a plain list, on the full tree; for benchstat -col /by
+	$(SETUP) --for test -- $(GO) test -count=10 -benchtime=40ms -run='^$$' -bench=Index ./modload/modindex
+
 bench-boot: build ## guest clock at /sbin/init beside the floor, on a deterministic clock
 	$(SETUP) --for test -- $(GO) test -count=1 -v -run='^$$' -bench=Boot -benchtime=1x ./tests
+
+storm: build ## hapax beside udevd, mdev, modprobe and an oracle on machines of many processors (docs/storm.md)
+	$(SETUP) --for storm -- $(GO) run ./tests/storm $(STORM)
 
 check: test ## the same as test
 

@@ -51,6 +51,9 @@ func OpenKernel(dir string) (*Kernel, error) {
 	return k, nil
 }
 
+// Barred returns why the kernel lets no module in at all, nil if it does.
+func (k *Kernel) Barred() error { return k.policy.Load().barred }
+
 // Close releases the modules folder. No Load may be running or follow.
 func (k *Kernel) Close() error { return unix.Close(k.dir) }
 

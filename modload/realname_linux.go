@@ -2,7 +2,6 @@ package modload
 
 import (
 	"bytes"
-	"debug/elf"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -20,15 +19,7 @@ func (k *Kernel) nameIn(f *file) string {
 		defer unix.Close(plain)
 		src = preader(plain)
 	}
-	e, err := elf.NewFile(src)
-	if err != nil {
-		return ""
-	}
-	s := e.Section(".modinfo")
-	if s == nil || s.Size > maxModinfo {
-		return ""
-	}
-	info, err := s.Data()
+	info, err := ModuleSection(src, ".modinfo")
 	if err != nil {
 		return ""
 	}
@@ -39,7 +30,3 @@ func (k *Kernel) nameIn(f *file) string {
 	}
 	return ""
 }
-
-// maxModinfo bounds a .modinfo section. The largest of Debian has 140 kB, with
-// the aliases of a graphics driver.
-const maxModinfo = 4 << 20

@@ -20,7 +20,7 @@ func (s *Scheduler) want(name string, o orders) (r *record, isNew bool) {
 // in s.fresh.
 func (s *Scheduler) enter(name string, o orders) (r *record, isNew bool) {
 	r = s.find(name, o.direct)
-	if r == nil {
+	if r == nil || !singleFlight && !r.state.Ended() && !r.planning {
 		r = &record{orders: o.keep()}
 		r.mod.Name = name
 		s.introduce(r, o)

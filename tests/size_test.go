@@ -13,7 +13,7 @@ func TestInitSize(t *testing.T) {
 	t.Parallel()
 	const most = 4 << 20
 	out := filepath.Join(t.TempDir(), "init")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "hapax/init") // as make build does
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -E hapax_start", "-o", out, "hapax/init") // as make build does
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)

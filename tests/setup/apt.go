@@ -47,7 +47,8 @@ func tools() []tool {
 		{"xz", "xz-utils", false},
 		{"zstd", "zstd", false},
 		{"lz4", "lz4", false},
-		{"gcc", "gcc", false}, // links the race detector
+		{"qemu-aarch64-static", "qemu-user-static", false}, // runs init/entry_arm64.s
+		{"gcc", "gcc", false},                              // links the race detector
 		{"/usr/include/stdlib.h", "libc6-dev", false},
 		{"make", "make", false}, // builds the test modules, with gcc and the kernel's objtool, which needs the library
 		{"/usr/lib/x86_64-linux-gnu/libelf.so.1", "libelf1", false},

@@ -250,6 +250,10 @@ func (e *engine) moduleEnded(m modload.Module) {
 	e.watchers.tell(m)
 	switch m.State {
 	case modload.Failed:
+		if e.modules.saysBarred() {
+			e.barred.Do(func() { e.log.Warnf("%s; the same holds for every other module", m.Error) })
+			return
+		}
 		e.log.Warnf("%s (asked for by %s %s)", m.Error, m.Origin.Kind, m.Origin.By)
 	case modload.Refused:
 		e.log.Debugf("%s (asked for by %s %s)", m.Error, m.Origin.Kind, m.Origin.By)
@@ -259,6 +263,9 @@ func (e *engine) moduleEnded(m modload.Module) {
 		e.log.Debugf("%s live after %.1f ms (asked for by %s %s)", m.Name, m.Ended-m.Begun, m.Origin.Kind, m.Origin.By)
 	}
 }
+
+// saysBarred reports whether the kernel lets no module in at all.
+func (m *modules) saysBarred() bool { return m != nil && m.kernel != nil && m.kernel.Barred() != nil }
 
 // moduleSlow names a module whose init function does not return, who asked for
 // it, and where in the kernel it waits.

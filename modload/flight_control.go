@@ -1,0 +1,5 @@
+//go:build nosingleflight
+
+package modload
+
+const singleFlight = false
