@@ -15,7 +15,7 @@ RUN     ?=
 # make storm: options of tests/storm, such as STORM="--cpus 8,64 --kernels stats,nomerge --contenders hapax,udevd,oracle"
 STORM   ?=
 
-.PHONY: help build run image test unit race vet lint fmt fuzz differential bench bench-index bench-boot storm cross check clean
+.PHONY: help build run image test test-upcalls unit race vet lint fmt fuzz differential bench bench-index bench-boot bench-upcall bench-width storm cross check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ test: build vet cross ## everything that CI runs: vet, cross-builds, unit, names
 
 unit: ## the tests that need no root and no QEMU, in seconds
 	$(GO) test -short ./...
+
+test-upcalls: build ## the tests of the kernel's own requests, on 64 processors and a thousand times
+	HAPAX_UPCALL_CPUS=64 HAPAX_UPCALL_ROUNDS=1000 HAPAX_TEST_SLOW=10 $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='Upcall|Circles|UnknownType' ./tests
 
 race: ## unit and namespace tests under the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v '/tests$$')
@@ -79,6 +82,12 @@ bench-index: ## the module index beside libkmod and a plain list, on the full tr
 
 bench-boot: build ## guest clock at /sbin/init beside the floor, on a deterministic clock
 	$(SETUP) --for test -- $(GO) test -count=1 -v -run='^$$' -bench=Boot -benchtime=1x ./tests
+
+bench-upcall: build ## a request of the kernel for a live module, by hapax's helper and by Debian's modprobe
+	$(SETUP) --for test -- $(GO) test -count=1 -v -run='^$$' -bench=Upcall -benchtime=1x ./tests
+
+bench-width: build ## time until settled with each number of loads at a time, on 1, 8 and 64 processors
+	$(SETUP) --for test -- $(GO) test -count=1 -v -timeout 3h -run='^$$' -bench=Width -benchtime=1x ./tests
 
 storm: build ## hapax beside udevd, mdev, modprobe and an oracle on machines of many processors (docs/storm.md)
 	$(SETUP) --for storm -- $(GO) run ./tests/storm $(STORM)

@@ -174,6 +174,10 @@ func (s *Scheduler) breakOff(w *wait) {
 // seen twice, for the helper of a request takes a while to reach us.
 const tickEvery = 700 * time.Millisecond
 
+// briskTicks is how many looks come soon one after the other once a circle was
+// broken. Others that were there, too, need not take as long to be sure of.
+const briskTicks = 16
+
 // lookForCircles breaks circles where nobody can tell which module has made
 // which request, only which modules are waiting for one. When all requests of
 // the kernel wait for such modules alone, nothing can move any more, and the
@@ -192,6 +196,7 @@ func (s *Scheduler) lookForCircles() {
 		asking[r] = s.opt.Asking(name)
 	}
 	s.mu.Lock()
+	next := tickEvery
 	stuck := s.stuckCall(asking)
 	if stuck != nil && stuck == s.suspect {
 		for _, w := range stuck.waits {
@@ -201,12 +206,16 @@ func (s *Scheduler) lookForCircles() {
 				}
 			}
 		}
-		stuck = nil
+		stuck, s.brisk = nil, briskTicks
+	}
+	if s.brisk > 0 {
+		s.brisk--
+		next = tickEvery / 16
 	}
 	s.suspect = stuck
 	s.tick = nil
 	if slices.ContainsFunc(s.calls, func(q *call) bool { return q.asker == nil }) {
-		s.tick = time.AfterFunc(tickEvery, s.lookForCircles)
+		s.tick = time.AfterFunc(next, s.lookForCircles)
 	}
 	s.unlock()
 }

@@ -109,13 +109,13 @@ type Scheduler struct {
 	epoch   time.Time // times in the report count from here
 	catalog atomic.Pointer[catalog]
 
-	mu         sync.Mutex          // guards everything below; never held across a load or a callback
-	table      map[string]*record  // by the name of the file and, if that differs, of the kernel
-	commands   map[string]*record  // install commands, by the name of the module that they stand for
-	aliases    map[string]struct{} // modaliases that were resolved before
-	fresh      []*record           // entered by the call that holds mu, not yet started
-	planned    int                 // how many of fresh have their soft dependencies
-	ended      []*record           // ended since mu was taken, not yet told to Options.Ended
+	mu         sync.Mutex               // guards everything below; never held across a load or a callback
+	table      map[string]*record       // by the name of the file and, if that differs, of the kernel
+	commands   map[string]*record       // install commands, by the name of the module that they stand for
+	aliases    map[string]modindex.Hits // of the modaliases that were looked up before
+	fresh      []*record                // entered by the call that holds mu, not yet started
+	planned    int                      // how many of fresh have their soft dependencies
+	ended      []*record                // ended since mu was taken, not yet told to Options.Ended
 	queue      queue
 	workers    int           // goroutines that load, but for the slow ones
 	express    int           // goroutines that load what holds a request of the kernel
@@ -129,6 +129,7 @@ type Scheduler struct {
 	calls      []*call       // express ones that wait, the youngest last
 	tick       *time.Timer   // runs lookForCircles; nil if it is not due
 	suspect    *call         // what lookForCircles will break off if nothing moves
+	brisk      int           // looks for circles that come sooner than usual
 	idle       chan struct{} // closed when pending returns to 0; nil if nobody waits
 	idleDue    bool          // pending has returned to 0, nobody was told yet
 	draining   bool
@@ -150,7 +151,7 @@ func New(o Options) *Scheduler {
 		epoch:    time.Now(),
 		table:    make(map[string]*record, 128),
 		commands: map[string]*record{},
-		aliases:  make(map[string]struct{}, 256),
+		aliases:  make(map[string]modindex.Hits, 256),
 		pass:     1,
 	}
 	s.catalog.Store(newCatalog(o.Index, o.Config, o.Params))
@@ -180,25 +181,15 @@ func (s *Scheduler) Request(modalias string, o Origin) {
 		s.mu.Unlock()
 		return
 	}
-	_, seen := s.aliases[modalias]
-	if seen && o.Kind != Uevent {
+	hits, seen := s.aliases[modalias]
+	switch {
+	case !seen:
+		hits = s.resolve(modalias)
+	case o.Kind != Uevent:
 		s.count.Coalesced++
 		s.mu.Unlock()
 		return
 	}
-	if len(s.aliases) >= maxAliases {
-		clear(s.aliases)
-	}
-	if !seen {
-		// The caller's string may be a piece of a whole uevent.
-		s.aliases[strings.Clone(modalias)] = struct{}{}
-	}
-	s.mu.Unlock()
-
-	// The look-up reads the index alone, so it needs no lock.
-	hits := s.catalog.Load().index.Lookup(modalias)
-
-	s.mu.Lock()
 	if !s.draining { // Drain may have come during the look-up
 		s.admit(hits, orders{query: modalias, origin: o, haste: requestHaste(o.Kind)}, true)
 		s.start(0)
@@ -207,6 +198,23 @@ func (s *Scheduler) Request(modalias string, o Origin) {
 	if len(hits.Names) == 0 && s.opt.Unmatched != nil && o.Kind != Named {
 		s.opt.Unmatched(modalias, o)
 	}
+}
+
+// resolve looks up a modalias and keeps the answer. It releases mu meanwhile: the
+// look-up reads the index alone.
+func (s *Scheduler) resolve(modalias string) modindex.Hits {
+	generation := s.generation
+	s.mu.Unlock()
+	hits := s.catalog.Load().index.Lookup(modalias)
+	s.mu.Lock()
+	if generation == s.generation {
+		if len(s.aliases) >= maxAliases {
+			clear(s.aliases)
+		}
+		// The caller's string may be a piece of a whole uevent.
+		s.aliases[strings.Clone(modalias)] = hits
+	}
+	return hits
 }
 
 // A hit is a module that a request stands for; r is nil if it is blacklisted.
