@@ -19,7 +19,7 @@ const (
 //
 // Of a repeated key the last word counts, as in the kernel; LoadModules and Break collect every one.
 type Params struct {
-	Root       string        // root=, as written: rootdev.ParseRef reads it
+	Root       string        // root=, as written: rootdev.ParseRoot reads it
 	RootFSType string        // rootfstype=: one type or a comma list, tried in order
 	RootFlags  string        // rootflags=: options as in mount(8)
 	ReadWrite  bool          // the last of ro and rw; without either false, as in the kernel
@@ -29,6 +29,13 @@ type Params struct {
 	Panic      int           // panic=SECONDS: 0 stays, negative reboots at once; only with HasPanic
 	HasPanic   bool          // panic= is there and is a number
 	Quiet      bool          // quiet
+
+	Resume       string // resume=, as written: rootdev.ParseResume reads it; "" without, or with noresume
+	ResumeOffset uint64 // resume_offset=: where a swap file begins, in pages
+	Fsck         Fsck   // fsck.mode=
+
+	NoShell   bool   // rd.shell=0: no shell when the boot cannot go on
+	Emergency string // rd.emergency=reboot|poweroff|halt: what happens then, after the shell if there is one
 
 	LoadModules []string // rd.modules_load= and modules_load= in order, each name once
 	Break       []string // rd.break= in order, each point once; a bare rd.break is "pre-pivot"
@@ -66,6 +73,16 @@ func (l LogLevel) String() string {
 	return "info"
 }
 
+// A Fsck is the value of fsck.mode=.
+type Fsck uint8
+
+// When the file system of the root is checked.
+const (
+	FsckAuto  Fsck = iota // when it says that it needs it
+	FsckForce             // always
+	FsckSkip              // never
+)
+
 // Parse reads raw, the contents of /proc/cmdline, by the rules of the kernel's lib/cmdline.c: only '"'
 // quotes, '-' equals '_' in keys, and "--" ends the kernel's part. It takes any bytes; an empty line
 // gives the defaults. A value that makes no sense leaves its default and a warning.
@@ -79,6 +96,9 @@ func Parse(raw string) *Params {
 		r.read(w)
 	}
 	p.Timeout = r.timeout
+	if r.noResume {
+		p.Resume = ""
+	}
 	return p
 }
 

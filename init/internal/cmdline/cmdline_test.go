@@ -202,3 +202,26 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestParsePolicy(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]Params{
+		"resume=UUID=1 resume_offset=0x10":                      {Resume: "UUID=1", ResumeOffset: 16},
+		"noresume resume=/dev/vda2":                             {},
+		"fsck.mode=force rd.shell=0":                            {Fsck: FsckForce, NoShell: true},
+		"fsck.mode=skip rd.shell=no rd.shell rd.emergency=halt": {Fsck: FsckSkip, Emergency: "halt"},
+		"rd.emergency=reboot rd.emergency=poweroff":             {Emergency: "poweroff"},
+		"fsck.mode=perhaps rd.shell=x rd.emergency=panic resume_offset=-1": {Warnings: []string{
+			`fsck.mode="perhaps": want auto, force or skip; ignored`, `rd.shell="x": want 0 or 1; ignored`,
+			`rd.emergency="panic": want reboot, poweroff or halt; ignored`, `resume_offset="-1": want a number of pages; 0 kept`,
+		}},
+	} {
+		p := Parse(line)
+		got := Params{
+			Resume: p.Resume, ResumeOffset: p.ResumeOffset, Fsck: p.Fsck, NoShell: p.NoShell, Emergency: p.Emergency, Warnings: p.Warnings,
+		}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(Params{}, word{})); diff != "" {
+			t.Errorf("Parse(%q) (-want +got):\n%s", line, diff)
+		}
+	}
+}

@@ -19,6 +19,8 @@ type reader struct {
 	*Params
 	timeout time.Duration
 	limited bool // hapax.timeout= was there: rootwait no longer counts
+
+	noResume bool // noresume, wherever it stands
 }
 
 // read applies w. Words of others are nobody's mistake and are passed over in silence; only the prefix
@@ -50,6 +52,10 @@ func (r *reader) read(w word) {
 		r.ReadWrite = true
 	case "rootwait":
 		r.wait(Forever)
+	case "noresume":
+		r.noResume = true
+	case "rd.shell":
+		r.NoShell = false
 	}
 }
 
@@ -86,6 +92,49 @@ func (r *reader) readValue(w word) {
 	case "rd.modules_load", "modules_load":
 		for name := range strings.SplitSeq(w.value, ",") {
 			r.addModule(name)
+		}
+	case "resume":
+		r.Resume = w.value
+	case "resume_offset":
+		if n, err := strconv.ParseUint(w.value, 0, 63); err == nil {
+			r.ResumeOffset = n
+		} else {
+			r.bad(w, "a number of pages", fmt.Sprintf("%d kept", r.ResumeOffset))
+		}
+	default:
+		r.readPolicy(w)
+	}
+}
+
+// readPolicy applies the keys that say how careful a boot is.
+func (r *reader) readPolicy(w word) {
+	switch w.key {
+	case "fsck.mode":
+		switch w.value {
+		case "auto":
+			r.Fsck = FsckAuto
+		case "force":
+			r.Fsck = FsckForce
+		case "skip":
+			r.Fsck = FsckSkip
+		default:
+			r.bad(w, "auto, force or skip", "ignored")
+		}
+	case "rd.shell":
+		switch w.value {
+		case "0", "no", "off":
+			r.NoShell = true
+		case "1", "yes", "on":
+			r.NoShell = false
+		default:
+			r.bad(w, "0 or 1", "ignored")
+		}
+	case "rd.emergency":
+		switch w.value {
+		case "reboot", "poweroff", "halt":
+			r.Emergency = w.value
+		default:
+			r.bad(w, "reboot, poweroff or halt", "ignored")
 		}
 	}
 }

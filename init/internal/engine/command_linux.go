@@ -16,28 +16,32 @@ func runCommand(module, command string) error {
 	if _, err := os.Stat(handoff.ShellPath); err != nil {
 		return fmt.Errorf("%q needs %s, which this image does not have (hapax build --shell)", command, handoff.ShellPath)
 	}
-	pid, err := syscall.ForkExec(handoff.ShellPath, []string{"sh", "-c", command}, &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   []string{"HOME=/", "TERM=linux", "PATH=" + handoff.SearchPath, "MODPROBE_MODULE=" + module},
-		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return fmt.Errorf("start %s: %w", handoff.ShellPath, err)
-	}
-	var status unix.WaitStatus
-	for {
-		if _, err = unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			break
-		}
-	}
+	status, err := run(handoff.ShellPath, []string{"sh", "-c", command}, "MODPROBE_MODULE="+module)
 	switch {
 	case err != nil:
-		return os.NewSyscallError("wait4", err)
+		return err
 	case status.Signaled():
 		return fmt.Errorf("%q was ended by signal %v", command, status.Signal())
 	case status.ExitStatus() != 0:
 		return fmt.Errorf("%q ended with status %d", command, status.ExitStatus())
 	}
 	return nil
+}
+
+// run runs a program of the image on the console and returns how it ended.
+func run(program string, argv []string, env ...string) (status unix.WaitStatus, err error) {
+	pid, err := syscall.ForkExec(program, argv, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   append(env, "HOME=/", "TERM=linux", "PATH="+handoff.SearchPath),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("start %s: %w", program, err)
+	}
+	for {
+		if _, err = unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			return status, os.NewSyscallError("wait4", err)
+		}
+	}
 }

@@ -22,6 +22,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,10 +54,12 @@ type engine struct {
 	reportPath string
 
 	modules  *modules
+	blocks   *blocks
 	hunt     *hunt           // nil without root=
 	control  *control.Server // nil if there is no socket
 	unserved unserved
 	watchers watchers
+	barred   sync.Once // it was said that the kernel lets no module in
 
 	stopControl func() // ends control
 
@@ -137,6 +140,7 @@ func Run(fd int) int {
 	} else if e.params.Root != "" && os.Getenv("HAPAX_NOROOT") == "" {
 		e.startHunt()
 	}
+	e.watchBlocks()
 	e.begin()
 	return e.loop()
 }
@@ -220,8 +224,10 @@ func (e *engine) handle(ev *uevent.Event) {
 		}
 	}
 	switch {
-	case ev.Subsystem == "block" && e.hunt != nil:
-		e.hunt.event(ev)
+	case ev.Subsystem == "block":
+		e.blocks.event(ev)
+	case ev.Subsystem == "virtio":
+		e.hunt.virtio(ev)
 	case ev.Subsystem == "module" && ev.Action == uevent.Add:
 		e.modules.sched.Announce(strings.TrimPrefix(ev.DevPath, "/module/"))
 	}
@@ -247,8 +253,8 @@ func (e *engine) walk(kind modload.Kind) {
 			for _, alias := range d.Modaliases {
 				e.modules.request(alias, modload.Origin{Kind: kind, By: d.DevPath})
 			}
-			if d.Block != nil && e.hunt != nil {
-				e.hunt.found(d.Block)
+			if d.Block != nil {
+				e.blocks.found(d.DevPath, d.Block)
 			}
 		})
 		e.devices.Store(uint64(stats.Reported))
@@ -264,6 +270,7 @@ func (e *engine) walkEnded(err error) {
 		e.clock.Walked = report.Now()
 	}
 	e.walking = false
+	e.hunt.kick()
 	if e.walkAgain {
 		e.walkAgain = false
 		e.walk(modload.Uevent)
@@ -313,6 +320,7 @@ func (e *engine) checkSettled() {
 	}
 	e.reported = now
 	if first {
+		e.linksDue()
 		e.clock.Settled = report.Now()
 		c := e.modules.sched.Counters()
 		e.log.Infof("settled after %.3f s: %d modules live, %d refused, %d failed",
@@ -375,7 +383,10 @@ func (e *engine) obeyed(order handoff.Verb) bool {
 		return true
 	case handoff.Stay:
 		e.hunt.giveUp()
+		e.blocks.release()
 		e.announce()
+	case handoff.Go:
+		e.hunt.resumed()
 	}
 	return false
 }

@@ -4,52 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"hapax/coldplug"
 	"hapax/init/internal/cmdline"
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/report"
 	"hapax/init/internal/rootdev"
 	"hapax/modload"
-	"hapax/uevent"
 )
 
 // sysroot is where the new root is mounted.
 const sysroot = "/sysroot"
 
-// maxProbes bounds the devices that are read at one time. A disk whose reads
-// never end keeps its place, so there are more of them than CPUs.
-const maxProbes = 32
-
-// A hunt looks for the root among the block devices and mounts it.
+// A hunt looks for the root and mounts it.
 type hunt struct {
 	params *cmdline.Params
-	finder *rootdev.Finder
+	ref    rootdev.Ref
+	blocks *blocks
 	warnf  func(format string, args ...any)
 
 	// The effects, which tests replace.
 	load    func(ctx context.Context, query string) error
-	open    func(name string) (io.ReaderAt, int64, error)
 	mountFS func(src, target, fstype, flags string, readWrite bool) error
+	overlay func(target string) error
+	present func(rootdev.Device) bool         // whether the kernel still has it
+	check   func(device, fstype string) error // fsck
+	wakeUp  func(rootdev.Seen) error          // resume= from it
+	ask     func(point string)                // tells the guard that rd.break= has stopped here
 
 	out     chan rootResult // one result
 	timeout <-chan time.Time
 	over    bool         // owned by the loop: a result comes too late
 	mounted *report.Root // owned by the loop
 
-	mu      sync.Mutex
-	queue   []rootdev.Device
-	probers int
+	kicked  chan struct{} // a share of the host may have come
+	goOn    chan struct{} // the guard's answer to ask
+	nudge   func()        // makes the loop look at deadline again
+	leaving atomic.Bool   // a device has matched and is on its way to out
+	ended   atomic.Bool   // nobody waits any more
 
-	sent atomic.Bool // out has its one result, or will have
+	mu      sync.Mutex
+	step    string // what is done with the device that matched, for who waits
+	refusal string // why a share could not be mounted the last time
 }
 
 // A rootResult is how the hunt ended.
@@ -61,27 +62,76 @@ type rootResult struct {
 
 // startHunt begins to look for what root= names.
 func (e *engine) startHunt() {
-	// An engine that died may have left its mount.
+	// An engine that died may have left its mounts.
 	for unmount(sysroot) == nil {
 	}
-	ref, err := rootdev.ParseRef(e.params.Root)
+	for unmount(overlayDir+"/lower") == nil || unmount(overlayDir) == nil {
+	}
+	ref, err := rootdev.ParseRoot(e.params.Root)
+	if err == nil && ref.Kind == rootdev.ByGPTAuto {
+		ref.Value, err = loaderPartition()
+	}
 	if err != nil {
 		e.tell(handoff.Rescue, err.Error())
 		return
 	}
-	h := &hunt{
-		params:  e.params,
-		finder:  rootdev.New(ref),
-		warnf:   e.log.Warnf,
-		load:    e.modules.sched.Load,
-		open:    openBlock,
-		mountFS: mountRoot,
-		out:     make(chan rootResult, 1),
-	}
+	h := newHunt(e.params, ref)
+	h.warnf = e.log.Warnf
+	h.load = e.modules.sched.Load
+	h.nudge = func() { poke(e.nudge) }
+	h.ask = func(point string) { e.tell(handoff.Break, point) }
 	if e.params.Timeout != cmdline.Forever {
 		h.timeout = time.After(e.params.Timeout)
 	}
 	e.hunt = h
+	if !ref.OnDevice() {
+		go h.share()
+	}
+	go h.progress(os.Stdout)
+}
+
+func newHunt(params *cmdline.Params, ref rootdev.Ref) *hunt {
+	h := &hunt{
+		params: params, ref: ref,
+		mountFS: mountRoot, overlay: mountOverlay, present: inSysfs,
+		out:    make(chan rootResult, 1),
+		kicked: make(chan struct{}, 1),
+		goOn:   make(chan struct{}, 1),
+	}
+	h.check = h.fsck
+	h.wakeUp = h.restore
+	return h
+}
+
+// watchBlocks has the block devices read, for the hunt if there is one, and
+// gives them their links.
+func (e *engine) watchBlocks() {
+	var ref rootdev.Ref
+	if e.hunt != nil && e.hunt.ref.OnDevice() {
+		ref = e.hunt.ref
+	}
+	sys := rootdev.SysDir(e.sysfs)
+	finder := rootdev.New(ref, sys)
+	e.blocks = newBlocks(finder, e.log.Warnf)
+	links, err := newLinker("/dev", sys, finder, e.log.Warnf)
+	if err != nil {
+		e.log.Warnf("%v", err)
+	}
+	e.blocks.links = links
+	if e.hunt == nil {
+		links.release()
+		return
+	}
+	e.hunt.blocks = e.blocks
+	e.blocks.matched = e.hunt.matched
+}
+
+// linksDue lets the links be made now that the machine has settled, unless the
+// root is on its way and would have to share the processor with them.
+func (e *engine) linksDue() {
+	if e.hunt == nil || !e.hunt.leaving.Load() {
+		e.blocks.release()
+	}
 }
 
 // results delivers the outcome; nil, which blocks, without a hunt.
@@ -94,7 +144,7 @@ func (h *hunt) results() <-chan rootResult {
 
 // deadline fires when the root has not come in time.
 func (h *hunt) deadline() <-chan time.Time {
-	if h == nil || h.over || h.sent.Load() { // found: what follows is not the device's delay
+	if h == nil || h.over || h.leaving.Load() { // found: what follows is not the device's delay
 		return nil
 	}
 	return h.timeout
@@ -104,89 +154,48 @@ func (h *hunt) deadline() <-chan time.Time {
 func (h *hunt) giveUp() {
 	if h != nil {
 		h.over = true
+		h.ended.Store(true)
 	}
 }
 
-// found offers a device that the walk saw.
-func (h *hunt) found(b *coldplug.Block) {
-	h.offer(rootdev.Device{
-		Name:      b.Name,
-		Devno:     rootdev.Devno{Major: b.Major, Minor: b.Minor},
-		Partition: b.Partition,
-	})
-}
-
-// event offers the device of a uevent, or forgets it.
-func (h *hunt) event(ev *uevent.Event) {
-	name, _ := ev.Var("DEVNAME")
-	if name == "" {
-		return
-	}
-	switch ev.Action {
-	case uevent.Remove:
-		h.finder.Remove(name)
-	case uevent.Add, uevent.Change:
-		devtype, _ := ev.Var("DEVTYPE")
-		h.offer(rootdev.Device{
-			Name:      name,
-			Devno:     rootdev.Devno{Major: number(ev, "MAJOR"), Minor: number(ev, "MINOR")},
-			Partition: devtype == "partition",
-		})
+// matched takes the device that the Finder has found, unless another is being
+// taken.
+func (h *hunt) matched() {
+	if h.leaving.CompareAndSwap(false, true) {
+		go h.take()
 	}
 }
 
-func number(ev *uevent.Event, key string) uint32 {
-	v, _ := ev.Var(key)
-	n, _ := strconv.ParseUint(v, 10, 32)
-	return uint32(n)
-}
-
-// offer queues dev for a probe, unless it is queued already.
-func (h *hunt) offer(dev rootdev.Device) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, q := range h.queue {
-		if q == dev {
+// take makes the root of the device that was found. One that is unplugged on
+// the way is no answer: then the next is waited for.
+func (h *hunt) take() {
+	for {
+		seen, ok := h.blocks.finder.Root()
+		if ok {
+			res := h.mount(seen)
+			if res.err == nil || h.present(seen.Device) {
+				h.out <- res
+				return
+			}
+			h.warnf("%s was unplugged before it could be mounted (%v): waiting for root=%s again", seen.Name, res.err, h.params.Root)
+			if now, same := h.blocks.finder.Root(); same && now.Device == seen.Device {
+				h.blocks.forget(seen.Name)
+			}
+		}
+		h.say("")
+		h.blocks.release()
+		h.leaving.Store(false)
+		h.nudge()
+		if _, ok := h.blocks.finder.Root(); !ok || !h.leaving.CompareAndSwap(false, true) {
 			return
 		}
 	}
-	h.queue = append(h.queue, dev)
-	if h.probers < maxProbes {
-		h.probers++
-		go h.probe()
-	}
 }
 
-// probe looks at queued devices until there are none. The first that matches
-// is mounted here, and the result is sent; the Finder takes later ones for
-// duplicates and says so.
-func (h *hunt) probe() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	defer func() { h.probers-- }()
-	for len(h.queue) > 0 {
-		dev := h.queue[0]
-		h.queue = h.queue[1:]
-		h.mu.Unlock()
-		match, err := h.finder.Offer(dev, func() (io.ReaderAt, int64, error) { return h.open(dev.Name) })
-		if err != nil {
-			h.warnf("%v", err)
-		}
-		if match && h.sent.CompareAndSwap(false, true) {
-			h.out <- h.mount()
-		}
-		h.mu.Lock()
-	}
-}
-
-// mount mounts the device that matched, and loads the module of its file
-// system first if it has one.
-func (h *hunt) mount() rootResult {
+// mount makes the device that matched the root: after rd.break=, resume= and
+// fsck have had their turn.
+func (h *hunt) mount(seen rootdev.Seen) rootResult {
 	res := rootResult{found: report.Now()}
-	seen, ok := h.finder.Root()
-	if !ok {
-		return rootResult{err: errors.New("the root device has gone again")}
-	}
 	res.root = &report.Root{
 		Ref: h.params.Root, Device: filepath.Join("/dev", seen.Name), Type: seen.Type, UUID: seen.UUID, Label: seen.Label,
 	}
@@ -199,21 +208,52 @@ func (h *hunt) mount() rootResult {
 		return res
 	}
 	time.Sleep(h.params.RootDelay)
+	h.pause("pre-mount")
+	h.resume()
+	if !h.ref.Overlay {
+		h.say("fsck." + types[0] + " of " + res.root.Device)
+		if res.err = h.check(res.root.Device, types[0]); res.err != nil {
+			return res
+		}
+	}
+	h.pause("mount")
+	h.say("mount of " + res.root.Device)
+	target, readWrite := sysroot, h.params.ReadWrite
+	if h.ref.Overlay {
+		target, readWrite = overlayDir+"/lower", false
+	}
+	if res.root.Type, res.err = h.tryTypes(res.root.Device, target, types, readWrite); res.err == nil && h.ref.Overlay {
+		_ = h.loadFS("overlay")
+		res.err = h.overlay(sysroot)
+	}
+	res.mounted = report.Now()
+	return res
+}
+
+// tryTypes mounts src as the first type that fits, and loads the module of each
+// before if it has one.
+func (h *hunt) tryTypes(src, target string, types []string, readWrite bool) (fstype string, err error) {
 	var errs []error
 	for _, fstype := range types {
-		err := h.load(context.Background(), "fs-"+fstype)
-		if err != nil && !errors.Is(err, modload.ErrNotFound) {
+		if err := h.loadFS(fstype); err != nil {
 			h.warnf("%v", err)
 		}
-		err = h.mountFS(res.root.Device, sysroot, fstype, h.params.RootFlags, h.params.ReadWrite)
+		err := h.mountFS(src, target, fstype, h.params.RootFlags, readWrite)
 		if err == nil {
-			res.root.Type, res.mounted = fstype, report.Now()
-			return res
+			return fstype, nil
 		}
 		errs = append(errs, err)
 	}
-	res.err = errors.Join(errs...)
-	return res
+	return "", errors.Join(errs...)
+}
+
+// loadFS loads the module of a file system, if it has one.
+func (h *hunt) loadFS(fstype string) error {
+	err := h.load(context.Background(), "fs-"+fstype)
+	if errors.Is(err, modload.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // mountRoot is rootdev.Mount on a folder that need not be there.
@@ -230,12 +270,14 @@ func (e *engine) rootEnded(r rootResult) {
 	case e.hunt.over:
 		e.log.Warnf("root=%s has appeared after the boot was given up", e.params.Root)
 	case r.err != nil:
-		e.hunt.over = true
+		e.hunt.giveUp()
+		e.blocks.release()
 		e.writeReport()
 		e.announce()
 		e.tell(handoff.Rescue, "root="+e.params.Root+": "+r.err.Error())
 	default:
 		e.hunt.mounted = r.root
+		e.hunt.ended.Store(true)
 		e.clock.Found, e.clock.Mounted = r.found, r.mounted
 		e.log.Infof("root %s (%s) mounted after %.3f s", r.root.Device, r.root.Type, (r.mounted-e.clock.Engine)/1000)
 		e.tell(handoff.Root, sysroot)

@@ -30,36 +30,53 @@ type lab struct {
 	loads  []string
 	mounts []string
 	warned []string
+	stops  []string         // of rd.break=
 	fail   map[string]error // by file system type
+	gone   map[string]bool  // devices that were unplugged
 }
 
 func newLab(t *testing.T, line string) *lab {
 	t.Helper()
 	params := cmdline.Parse(line)
-	ref, err := rootdev.ParseRef(params.Root)
+	ref, err := rootdev.ParseRoot(params.Root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{disks: map[string]func() (io.ReaderAt, int64, error){}, fail: map[string]error{}}
+	l := &lab{disks: map[string]func() (io.ReaderAt, int64, error){}, fail: map[string]error{}, gone: map[string]bool{}}
 	note := func(list *[]string, text string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		*list = append(*list, text)
 	}
-	l.hunt = &hunt{
-		params: params,
-		finder: rootdev.New(ref),
-		out:    make(chan rootResult, 1),
-		warnf:  func(format string, args ...any) { note(&l.warned, fmt.Sprintf(format, args...)) },
-		load: func(_ context.Context, query string) error {
-			note(&l.loads, query)
-			return &modload.LoadError{Module: query, Op: "look up", Err: modload.ErrNotFound}
-		},
-		open: func(name string) (io.ReaderAt, int64, error) { return l.disks[name]() },
-		mountFS: func(src, target, fstype, flags string, readWrite bool) error {
-			note(&l.mounts, fmt.Sprint(src, " ", target, " ", fstype, " ", flags, " ", readWrite))
-			return l.fail[fstype]
-		},
+	warnf := func(format string, args ...any) { note(&l.warned, fmt.Sprintf(format, args...)) }
+	l.hunt = newHunt(params, ref)
+	l.hunt.warnf = warnf
+	l.hunt.nudge = func() {}
+	l.hunt.ask = func(point string) { note(&l.stops, point) }
+	l.hunt.check = func(string, string) error { return nil }
+	l.hunt.present = func(d rootdev.Device) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return !l.gone[d.Name]
+	}
+	l.hunt.load = func(_ context.Context, query string) error {
+		note(&l.loads, query)
+		return &modload.LoadError{Module: query, Op: "look up", Err: modload.ErrNotFound}
+	}
+	l.hunt.mountFS = func(src, target, fstype, flags string, readWrite bool) error {
+		note(&l.mounts, fmt.Sprint(src, " ", target, " ", fstype, " ", flags, " ", readWrite))
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.fail[fstype]
+	}
+	l.hunt.overlay = func(target string) error {
+		note(&l.mounts, "overlay "+target)
+		return nil
+	}
+	if ref.OnDevice() {
+		l.blocks = newBlocks(rootdev.New(ref, nil), warnf)
+		l.blocks.open = func(name string) (io.ReaderAt, int64, error) { return l.disks[name]() }
+		l.blocks.matched = l.hunt.matched
 	}
 	return l
 }
@@ -80,7 +97,10 @@ func uuidOf(b byte) string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-func block(name string) *coldplug.Block { return &coldplug.Block{Name: name, Major: 254} }
+// plug makes a device appear.
+func (l *lab) plug(name string) {
+	l.blocks.found("/devices/"+name, &coldplug.Block{Name: name, Major: 254})
+}
 
 func TestHuntMountsTheMatch(t *testing.T) {
 	t.Parallel()
@@ -89,14 +109,14 @@ func TestHuntMountsTheMatch(t *testing.T) {
 		l.disks["vda"], l.disks["vdb"], l.disks["vdc"] = ext(1), ext(2), ext(2)
 		l.disks["sr0"] = func() (io.ReaderAt, int64, error) { return nil, 0, errors.New("no medium found") }
 		for _, name := range []string{"sr0", "vda", "vdb"} {
-			l.found(block(name))
+			l.plug(name)
 		}
 		r := <-l.results()
 		if r.err != nil || r.root == nil || r.root.Device != "/dev/vdb" || r.root.Type != "ext4" || r.root.UUID != uuidOf(2) {
 			t.Fatalf("result = %+v, %+v", r, r.root)
 		}
 		// A second device with that UUID is reported and left alone.
-		l.found(block("vdc"))
+		l.plug("vdc")
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"/dev/vdb /sysroot ext4 noatime true"}, l.mounts); diff != "" {
 			t.Errorf("mounts (-want +got):\n%s", diff)
@@ -116,14 +136,14 @@ func TestHuntTriesTheTypesInTurn(t *testing.T) {
 		l := newLab(t, "root=/dev/vda rootfstype=ext3,ext4")
 		l.disks["vda"] = ext(1)
 		l.fail["ext3"] = errors.New("mount /dev/vda: wrong type")
-		l.found(block("vda"))
+		l.plug("vda")
 		if r := <-l.results(); r.err != nil || r.root.Type != "ext4" {
 			t.Errorf("result = %+v", r)
 		}
 		l = newLab(t, "root=/dev/vda rootfstype=auto")
 		l.disks["vda"] = ext(1)
 		l.fail["ext4"] = errors.New("mount /dev/vda: input/output error")
-		l.found(block("vda"))
+		l.plug("vda")
 		if r := <-l.results(); r.err == nil || !strings.Contains(r.err.Error(), "input/output error") {
 			t.Errorf("result = %+v, want the error of mount", r)
 		}
@@ -131,7 +151,7 @@ func TestHuntTriesTheTypesInTurn(t *testing.T) {
 		l.disks["vda"] = func() (io.ReaderAt, int64, error) {
 			return bytes.NewReader(make([]byte, 8192)), 8192, nil
 		}
-		l.found(block("vda"))
+		l.plug("vda")
 		if r := <-l.results(); r.err == nil || !strings.Contains(r.err.Error(), "rootfstype=") {
 			t.Errorf("result = %+v, want an error with the remedy", r)
 		}
@@ -153,9 +173,9 @@ func TestHuntGoesOnBesideADeadDisk(t *testing.T) {
 		}
 		l.disks["vda"] = ext(2)
 		for i := range maxProbes - 1 {
-			l.found(block(fmt.Sprint("dead", i)))
+			l.plug(fmt.Sprint("dead", i))
 		}
-		l.found(block("vda"))
+		l.plug("vda")
 		if r := <-l.results(); r.err != nil {
 			t.Errorf("result = %+v", r)
 		}
@@ -173,7 +193,7 @@ func TestHuntFollowsEvents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.event(&ev)
+			l.blocks.event(&ev)
 			synctest.Wait()
 		}
 		send("add@/devices/a|ACTION=add|DEVPATH=/devices/a|SUBSYSTEM=block|MAJOR=8|MINOR=0|DEVNAME=sda|DEVTYPE=disk|SEQNUM=1|")
@@ -184,9 +204,11 @@ func TestHuntFollowsEvents(t *testing.T) {
 		if r.err != nil || r.root.Device != "/dev/sdb1" {
 			t.Fatalf("result = %+v", r)
 		}
-		want := []rootdev.Device{{Name: "sdb1", Devno: rootdev.Devno{Major: 8, Minor: 17}, Partition: true}}
+		want := []rootdev.Device{{
+			Name: "sdb1", Devno: rootdev.Devno{Major: 8, Minor: 17}, Partition: true, DevPath: "/devices/b",
+		}}
 		var got []rootdev.Device
-		for _, s := range l.finder.Seen() {
+		for _, s := range l.blocks.finder.Seen() {
 			got = append(got, s.Device)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

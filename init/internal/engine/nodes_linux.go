@@ -2,11 +2,12 @@ package engine
 
 import (
 	"errors"
+	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"hapax/init/internal/rootdev"
 	"hapax/modload/modindex"
 )
 
@@ -31,39 +32,30 @@ func (e *engine) makeNodes() {
 // systemd-tmpfiles does from what kmod static-nodes prints. A node that is there
 // is left alone: its driver is live, or another engine was here before.
 func makeNodes(dev string, nodes []modindex.Devnode) error {
-	root, err := os.OpenRoot(dev)
+	root, err := unix.Open(dev, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: dev, Err: err}
 	}
-	defer root.Close()
+	defer unix.Close(root)
 	var problems []error
 	for _, n := range nodes {
 		if err := makeNode(root, n); err != nil && !errors.Is(err, os.ErrExist) {
-			problems = append(problems, err)
+			problems = append(problems, &os.PathError{Op: "mknod", Path: "/dev/" + n.Name, Err: err})
 		}
 	}
 	return errors.Join(problems...)
 }
 
 // makeNode makes one node, in a folder that does not lead out of root.
-func makeNode(root *os.Root, n modindex.Devnode) error {
-	if dir := filepath.Dir(n.Name); dir != "." {
-		if err := root.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+func makeNode(root int, n modindex.Devnode) error {
+	if !fs.ValidPath(n.Name) {
+		return os.ErrInvalid
 	}
-	folder, err := root.Open(filepath.Dir(n.Name))
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
 	mode := uint32(unix.S_IFBLK)
 	if n.Char {
 		mode = unix.S_IFCHR
 	}
-	err = unix.Mknodat(int(folder.Fd()), filepath.Base(n.Name), mode|0o600, int(unix.Mkdev(n.Major, n.Minor)))
-	if err != nil {
-		return &os.PathError{Op: "mknod", Path: "/dev/" + n.Name, Err: err}
-	}
-	return nil
+	return rootdev.At(root, n.Name, true, func(folder int, name string) error {
+		return unix.Mknodat(folder, name, mode|0o600, int(unix.Mkdev(n.Major, n.Minor)))
+	})
 }

@@ -21,14 +21,17 @@ const rescuePath = "/run/hapax/rescue.txt"
 // rootOverdue ends the hunt with an account of what was there, so that a
 // person can tell a wrong root= from a missing driver.
 func (e *engine) rootOverdue() {
-	e.hunt.over = true
+	e.hunt.giveUp()
+	e.blocks.release()
 	text := overdueText(overdue{
 		ref:     e.params.Root,
 		waited:  e.params.Timeout.String(),
-		disks:   e.hunt.finder.Seen(),
+		disks:   e.blocks.finder.Seen(),
 		modules: e.modules.sched.Modules(),
 		idle:    driverless(e.sysfs),
 		lookup:  func(alias string) []string { return e.modules.index.Lookup(alias).Names },
+		missing: e.missing(),
+		refusal: e.hunt.lastRefusal(),
 	})
 	e.writeReport() // which makes the folder, too
 	if err := os.WriteFile(rescuePath, []byte(text), 0o644); err != nil {
@@ -45,6 +48,22 @@ type overdue struct {
 	modules     []modload.Module
 	idle        []string // modaliases of devices without a driver
 	lookup      func(alias string) []string
+	missing     map[string][]string // modules that were left out of the image, by the alias that they would serve
+	refusal     string              // why a share could not be mounted; "" if that was not tried
+}
+
+// missing returns what would have served the devices that the image has no
+// module for.
+func (e *engine) missing() map[string][]string {
+	list, err := e.unserved.report(e.modules.dir)
+	if err != nil {
+		e.log.Warnf("%v", err)
+	}
+	missing := map[string][]string{}
+	for _, u := range list {
+		missing[u.Alias] = u.Modules
+	}
+	return missing
 }
 
 // overdueText lays out the account, most useful part first: the console shows
@@ -52,6 +71,9 @@ type overdue struct {
 func overdueText(o overdue) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "root=%s has not appeared within %s (hapax.timeout=).\n", o.ref, o.waited)
+	if o.refusal != "" {
+		section(&b, "the last try:\n", []string{"  " + o.refusal})
+	}
 	var disks []string
 	for _, d := range o.disks {
 		disks = append(disks, "  /dev/"+d.String()+"\n")
@@ -61,17 +83,21 @@ func overdueText(o overdue) string {
 	}
 	section(&b, "block devices seen:\n", disks)
 	state := map[string]modload.Module{}
-	var failed []string
+	var failed, late []string
 	for _, m := range o.modules {
 		state[m.Name] = m
-		if m.State == modload.Failed {
+		switch {
+		case m.State == modload.Failed:
 			failed = append(failed, "  "+m.Error+"\n")
+		case !m.State.Ended():
+			late = append(late, "  "+m.Name+" "+m.State.String()+"\n")
 		}
 	}
 	section(&b, "modules that could not be loaded:\n", failed)
+	section(&b, "modules that are not loaded yet:\n", late)
 	var idle []string
 	for _, alias := range o.idle {
-		if word := served(o.lookup(alias), state); word != "" {
+		if word := served(o.lookup(alias), o.missing[alias], state); word != "" {
 			idle = append(idle, "  "+shorten(alias)+" "+word+"\n")
 		}
 	}
@@ -91,8 +117,11 @@ func section(b *strings.Builder, title string, lines []string) {
 
 // served tells what the image has for a device that no driver is bound to; ""
 // if a module for it is live, as for input devices, which have no driver.
-func served(names []string, state map[string]modload.Module) string {
-	if len(names) == 0 {
+func served(names, missing []string, state map[string]modload.Module) string {
+	switch {
+	case len(names) == 0 && len(missing) > 0:
+		return "(not in this image; add it by hapax build --modules " + strings.Join(missing, ",") + ")"
+	case len(names) == 0:
 		return "(no module in this image)"
 	}
 	out := make([]string, 0, len(names))

@@ -26,8 +26,11 @@ func TestOverdueText(t *testing.T) {
 			{Name: "nvme", State: modload.Failed, Error: "load nvme: dependency nvme_core: exec format error"},
 			{Name: "evdev", State: modload.Live},
 			{Name: "floppy", State: modload.Refused},
+			{Name: "hung", State: modload.Inserting},
 		},
-		idle: []string{"cpu:" + strings.Repeat("x", 500), "input:1", "pci:nvme", "pci:odd", "platform:floppy"},
+		missing: map[string][]string{"pci:other": {"mlx4_core", "mlx4_en"}},
+		refusal: "mount on /sysroot: tag as virtiofs: invalid argument",
+		idle:    []string{"cpu:" + strings.Repeat("x", 500), "input:1", "pci:nvme", "pci:odd", "pci:other", "platform:floppy"},
 		lookup: func(alias string) []string {
 			return map[string][]string{
 				"input:1": {"evdev"}, "pci:nvme": {"nvme"}, "platform:floppy": {"floppy", "pcspkr"},
@@ -35,15 +38,20 @@ func TestOverdueText(t *testing.T) {
 		},
 	})
 	want := `root=UUID=1234 has not appeared within 1m30s (hapax.timeout=).
+the last try:
+  mount on /sysroot: tag as virtiofs: invalid argument
 block devices seen:
   /dev/vda: 4096 bytes, ext4, UUID=77, LABEL="\x1b[2J"
   /dev/sda: 512 bytes: input/output error
 modules that could not be loaded:
   load nvme: dependency nvme_core: exec format error
+modules that are not loaded yet:
+  hung inserting
 devices without a driver:
   cpu:` + strings.Repeat("x", 76) + `... (no module in this image)
   pci:nvme (nvme failed)
   pci:odd (no module in this image)
+  pci:other (not in this image; add it by hapax build --modules mlx4_core,mlx4_en)
   platform:floppy (floppy refused, pcspkr blacklisted)
 `
 	if diff := cmp.Diff(want, text); diff != "" {

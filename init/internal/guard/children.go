@@ -88,11 +88,16 @@ func (g *guard) rescue(reason string) {
 	g.noRoot = true
 	first, _, _ := strings.Cut(reason, "\n")
 	g.log.Errorf("%s", first)
-	if exists(handoff.ShellPath) {
+	switch {
+	case g.params.NoShell:
+		g.say("\nhapax: the boot cannot go on, and rd.shell=0 forbids a shell.\n" + indent(reason))
+		g.emergency()
+	case !exists(handoff.ShellPath):
+		g.say("\nhapax: the boot cannot go on, and the image has no shell (hapax build --shell).\n" + indent(reason))
+		g.emergency()
+	default:
 		g.say("\nhapax: the boot cannot go on. This is the shell of the image.\n" + indent(reason))
 		g.startShell()
-	} else {
-		g.say("\nhapax: the boot cannot go on, and the image has no shell (hapax build --shell).\n" + indent(reason))
 	}
 	g.panicReboot()
 }
@@ -154,7 +159,7 @@ func (g *guard) killShell() {
 		_ = unix.Kill(-g.shell, unix.SIGKILL)
 		g.shell = 0
 	}
-	g.again = nil
+	g.again, g.then = nil, nil
 }
 
 // openConsole opens the terminal behind /dev/console, which itself can not

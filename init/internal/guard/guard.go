@@ -57,6 +57,7 @@ type guard struct {
 	params *cmdline.Params
 	log    *klog.Logger
 	args   []string // what the kernel passed on for the real init
+	began  moment
 
 	engine   int       // pid, 0 while none runs
 	since    time.Time // when it was started
@@ -67,8 +68,9 @@ type guard struct {
 	target *switchroot.Target // set once a root has passed Check
 	noRoot bool               // the root was given up: an engine that is started again must not look for it
 
-	shell      int  // pid, 0 while none runs
-	shellSetUp bool // the shell's mounts are made
+	shell      int    // pid, 0 while none runs
+	shellSetUp bool   // the shell's mounts are made
+	then       func() // what a shell of rd.break= holds up; nil if it holds nothing
 
 	modprobe []byte // what the kernel started for request_module before there was an engine
 
@@ -88,6 +90,7 @@ type message struct {
 // Run is the whole life of PID 1; args are its arguments without argv[0]. It
 // returns only if it is not called as PID 1 could be.
 func Run(args []string) int {
+	began := now()
 	runtime.GOMAXPROCS(1) // there is nothing here to do in parallel
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, handled()...)
@@ -96,7 +99,7 @@ func Run(args []string) int {
 	// The kernel drops more than 10 lines per 5 s from user space otherwise.
 	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0)
 
-	g := &guard{params: cmdline.Parse(string(raw)), args: args, messages: make(chan message, 16)}
+	g := &guard{params: cmdline.Parse(string(raw)), args: args, began: began, messages: make(chan message, 16)}
 	g.log = klog.Open(g.params.LogLevel)
 	if st, err := os.Stat(mnt.SecurityDir); err == nil && st.IsDir() {
 		mountErrs = append(mountErrs, mnt.Apply(mnt.Kernel(), "/", mnt.Security())...)
@@ -113,16 +116,13 @@ func Run(args []string) int {
 	for _, w := range g.params.Warnings {
 		g.log.Warnf("%s", w)
 	}
-	if len(g.params.Break) > 0 {
-		g.log.Warnf("rd.break= is not supported yet: ignored")
-	}
 	// Ctrl-Alt-Del becomes SIGINT instead of an immediate reset.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 
 	if g.modprobe, err = os.ReadFile(handoff.ModprobeSysctl); err != nil {
 		g.log.Debugf("%v", err) // a kernel without modules
 	}
-	g.startEngine()
+	g.pause("cmdline", g.startEngine)
 	g.loop(signals)
 	return 1
 }
@@ -196,9 +196,7 @@ func (g *guard) reap() {
 		case g.engine:
 			g.engineEnded(status)
 		case g.shell:
-			g.shell = 0
-			g.log.Infof("the shell has ended (%s); starting another", describe(status))
-			g.again = time.After(shellPause)
+			g.shellEnded(status)
 		}
 	}
 }
@@ -212,6 +210,8 @@ func (g *guard) message(m handoff.Message) {
 		g.startShell()
 	case handoff.Rescue:
 		g.rescue(m.Text)
+	case handoff.Break:
+		g.pause(m.Text, func() { g.send(handoff.Go) })
 	case handoff.Done:
 		// Its end is what counts; it may be held up by a thread in a driver.
 	}
@@ -228,9 +228,11 @@ func (g *guard) rootMounted(root string) {
 	}
 	g.log.Debugf("%s has an init: %s", root, target.Init)
 	target.Logf = g.log.Warnf
-	g.target = target
-	g.leave = time.After(g.params.Drain + exitGrace)
-	g.send(handoff.Drain)
+	g.pause("pre-pivot", func() {
+		g.target = target
+		g.leave = time.After(g.params.Drain + exitGrace)
+		g.send(handoff.Drain)
+	})
 }
 
 func (g *guard) send(v handoff.Verb) {
@@ -244,7 +246,8 @@ func (g *guard) switchRoot() {
 	g.leave = nil
 	g.killShell()
 	g.returnUpcalls()
-	argv := append([]string{g.target.Init}, g.args...)
+	_ = os.MkdirAll(initramfsDir, 0o755) // there is a /run, or nobody will look there
+	argv := g.arguments(g.target)
 	g.log.Debugf("switch_root to %s", g.target.Init)
 	err := switchroot.Switch(g.target, argv, environment())
 	g.log.Errorf("%v", err)

@@ -24,13 +24,15 @@ const (
 	Settled Verb = "settled" // engine: settled for the first time, and no root= was given
 	Rescue  Verb = "rescue"  // engine: the boot cannot go on because of Text
 	Done    Verb = "done"    // engine: drained and reported, about to exit
+	Break   Verb = "break"   // engine: rd.break= stops at Text
 	Drain   Verb = "drain"   // guard: the root is good; end all loads and exit
 	Stay    Verb = "stay"    // guard: the root is of no use; go on as without one
+	Go      Verb = "go"      // guard: go on after Break
 )
 
 func (v Verb) known() bool {
 	switch v {
-	case Root, Settled, Rescue, Done, Drain, Stay:
+	case Root, Settled, Rescue, Done, Break, Drain, Stay, Go:
 		return true
 	}
 	return false

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,11 +15,15 @@ import (
 // Devno is the number of a device.
 type Devno struct{ Major, Minor uint32 }
 
+func (d Devno) String() string { return strconv.Itoa(int(d.Major)) + ":" + strconv.Itoa(int(d.Minor)) }
+
 // A Device is a block device as its uevent describes it.
 type Device struct {
 	Name      string // DEVNAME, below /dev: "vda1", "cciss/c0d0"
 	Devno     Devno
 	Partition bool
+	DevPath   string // "/devices/pci0000:00/0000:00:03.0/virtio0/block/vda/vda1"
+	Diskseq   string // "" if the kernel has none
 }
 
 // parent returns the disk that the partition d is on, and its number there, as the kernel makes the names
@@ -51,6 +55,7 @@ type Seen struct {
 	Err       error  // why Info is empty
 
 	table *Table
+	links []string // for ByLink: what Names gives
 }
 
 // Table returns the partition table on the device, nil without one. It must not be changed.
@@ -101,6 +106,7 @@ type Opener = func() (r io.ReaderAt, size int64, err error)
 // All methods may be called concurrently.
 type Finder struct {
 	ref Ref
+	sys SysFS
 
 	mu   sync.Mutex       // protects what follows; never held while a device is read
 	root string           // name of the device that matched, "" if none has
@@ -108,8 +114,11 @@ type Finder struct {
 }
 
 // New returns a Finder for the device that ref names. The zero Ref matches nothing: such a Finder
-// only keeps records.
-func New(ref Ref) *Finder { return &Finder{ref: ref, seen: make(map[string]*Seen)} }
+// only keeps records. sys is the file system at /sys, from which the links of a device are named; nil if
+// nothing is looked for by a link.
+func New(ref Ref, sys SysFS) *Finder {
+	return &Finder{ref: ref, sys: sys, seen: make(map[string]*Seen)}
+}
 
 // Offer probes dev, whose contents open gives, and reports whether the root is there now. It does so once:
 // the first Offer to finish with a match wins, and of all later ones, for the same device too, none matches
@@ -127,6 +136,9 @@ func (f *Finder) Offer(dev Device, open Opener) (match bool, err error) {
 	}
 	s := Seen{Device: dev}
 	probeOpened(&s, open)
+	if f.ref.Kind == ByLink && f.sys != nil {
+		s.links = Names(f.sys, s)
+	}
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -139,13 +151,27 @@ func (f *Finder) Offer(dev Device, open Opener) (match bool, err error) {
 	if dev.Partition {
 		return match, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(f.seen)) {
-		if disk, _ := f.seen[name].parent(); disk == dev.Name {
-			m, claimErr := f.claim(f.seen[name])
+	for _, other := range f.sorted() {
+		if disk, _ := other.parent(); disk == dev.Name {
+			m, claimErr := f.claim(other)
 			match, err = match || m, cmp.Or(claimErr, err)
 		}
 	}
 	return match, err
+}
+
+// sorted returns the records by name.
+func (f *Finder) sorted() []*Seen {
+	names := make([]string, 0, len(f.seen))
+	for name := range f.seen {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	all := make([]*Seen, len(names))
+	for i, name := range names {
+		all[i] = f.seen[name]
+	}
+	return all
 }
 
 // claim completes s by what its disk says, and makes it the root if it fits and there is none yet.
@@ -159,7 +185,7 @@ func (f *Finder) claim(s *Seen) (match bool, err error) {
 	}
 	s.Duplicate = false
 	switch {
-	case !f.fits(s) || f.root == s.Name:
+	case !f.isRoot(s) || f.root == s.Name:
 		return false, nil
 	case f.root == "":
 		f.root = s.Name
@@ -183,28 +209,58 @@ func probeOpened(s *Seen, open Opener) {
 	s.Info, s.Size = *info, size
 }
 
-// fits reports whether s is what the reference names.
-func (f *Finder) fits(s *Seen) bool {
-	switch f.ref.Kind {
-	case ByName:
-		return s.Name == f.ref.Value && s.readable()
-	case ByDevno:
-		return s.Devno == f.ref.Devno && s.readable()
+// isRoot reports whether s is what the reference names. Only a file system can be the root: swap space, or
+// the members of an array, may carry the same label.
+func (f *Finder) isRoot(s *Seen) bool {
+	if kind := f.ref.Kind; (kind == ByUUID || kind == ByLabel) && s.Usage != Filesystem {
+		return false
+	}
+	return f.fits(f.ref, s)
+}
+
+// fits reports whether ref names s.
+func (f *Finder) fits(ref Ref, s *Seen) bool {
+	switch ref.Kind {
 	case ByUUID:
-		return s.Usage == Filesystem && strings.EqualFold(s.UUID, f.ref.Value)
+		return s.named() && strings.EqualFold(s.UUID, ref.Value)
 	case ByLabel:
-		return s.Usage == Filesystem && s.Label == f.ref.Value
-	case ByPartUUID:
-		disk, number := s.parent()
-		if d := f.seen[disk]; d != nil && s.readable() {
-			p, ok := d.table.ByUUID(f.ref.Value)
-			return ok && p.Number+f.ref.Offset == number
-		}
+		return s.named() && s.Label == ref.Value
+	}
+	if !s.readable() {
+		return false
+	}
+	switch ref.Kind {
+	case ByName:
+		return s.Name == ref.Value
+	case ByDevno:
+		return s.Devno == ref.Devno
 	case ByPartLabel:
-		return s.Part.Name == f.ref.Value && s.readable()
+		return s.Part.Name == ref.Value
+	case ByLink:
+		return slices.Contains(s.links, ref.Value)
+	case ByPartUUID, ByGPTAuto:
+		return f.fitsTable(ref, s)
 	}
 	return false
 }
+
+// fitsTable reports whether s is the partition that ref finds in the table of its disk.
+func (f *Finder) fitsTable(ref Ref, s *Seen) bool {
+	disk, number := s.parent()
+	d := f.seen[disk]
+	if d == nil {
+		return false
+	}
+	if ref.Kind == ByGPTAuto {
+		p, ok := d.table.AutoRoot(runtime.GOARCH, ref.Value)
+		return ok && p.Number == number
+	}
+	p, ok := d.table.ByUUID(ref.Value)
+	return ok && p.Number+ref.Offset == number
+}
+
+// named reports whether the UUID and label of s are names of s itself, not of an array or a container.
+func (s *Seen) named() bool { return s.Usage == Filesystem || s.Usage == Other }
 
 // readable reports whether the device could be read, whatever is on it: mount(2) has the last word on that.
 func (s *Seen) readable() bool {
@@ -212,14 +268,66 @@ func (s *Seen) readable() bool {
 }
 
 // Remove drops the record of the device of that name, after its remove event. If it was the root, the
-// place is free again; a duplicate takes it when it is offered again. A name never offered is ignored.
-func (f *Finder) Remove(name string) {
+// place is free again, and its duplicates are returned: one of them takes it when it is offered again. A
+// name never offered is ignored.
+func (f *Finder) Remove(name string) (duplicates []Device) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.seen, name)
-	if f.root == name {
-		f.root = ""
+	if f.root != name {
+		return nil
 	}
+	f.root = ""
+	for _, s := range f.sorted() {
+		if s.Duplicate {
+			duplicates = append(duplicates, s.Device)
+		}
+	}
+	return duplicates
+}
+
+// Lookup returns the first device by name that ref names, swap space included, and false if none was
+// offered so far.
+func (f *Finder) Lookup(ref Ref) (Seen, bool) {
+	if ref.Kind == ByLink && f.sys != nil {
+		for _, s := range f.Seen() {
+			if s.readable() && slices.Contains(Names(f.sys, s), ref.Value) {
+				return s, true
+			}
+		}
+		return Seen{}, false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.sorted() {
+		if f.fits(ref, s) {
+			return *s, true
+		}
+	}
+	return Seen{}, false
+}
+
+// Record returns the record of the device of that name, and false if there is none.
+func (f *Finder) Record(name string) (Seen, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.seen[name]; s != nil {
+		return *s, true
+	}
+	return Seen{}, false
+}
+
+// Partitions returns the names of the partitions of a disk that were offered, sorted.
+func (f *Finder) Partitions(disk string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for _, s := range f.sorted() {
+		if parent, _ := s.parent(); parent == disk {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // Root returns the record of the device that matched, and false if none has.
@@ -237,8 +345,8 @@ func (f *Finder) Seen() []Seen {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := make([]Seen, 0, len(f.seen))
-	for _, name := range slices.Sorted(maps.Keys(f.seen)) {
-		all = append(all, *f.seen[name])
+	for _, s := range f.sorted() {
+		all = append(all, *s)
 	}
 	return all
 }

@@ -69,7 +69,7 @@ func TestFinderPartition(t *testing.T) {
 		{"LABEL=home", "nvme0n1p3"},
 	} {
 		for first := range devices {
-			f := New(mustRef(t, tt.ref))
+			f := New(mustRef(t, tt.ref), nil)
 			matches := 0
 			for i := range devices {
 				d := devices[(first+i)%len(devices)]
@@ -91,7 +91,7 @@ func TestFinderPartition(t *testing.T) {
 
 func TestFinderPartitionSeen(t *testing.T) {
 	t.Parallel()
-	f := New(mustRef(t, "PARTLABEL=same"))
+	f := New(mustRef(t, "PARTLABEL=same"), nil)
 	offer := func(d Device, o Opener, want string) {
 		t.Helper()
 		match, err := f.Offer(d, o)
@@ -130,7 +130,7 @@ func TestFinderPartitionSeen(t *testing.T) {
 
 func TestFinderDevno(t *testing.T) {
 	t.Parallel()
-	f := New(mustRef(t, "8:2"))
+	f := New(mustRef(t, "8:2"), nil)
 	for minor, want := range []bool{false, false, true} {
 		d := Device{Name: fmt.Sprintf("sda%d", minor), Devno: Devno{8, uint32(minor)}, Partition: true}
 		if match, err := f.Offer(d, holding(make([]byte, 512))); match != want || err != nil {
@@ -146,7 +146,7 @@ func TestFinderAmbiguous(t *testing.T) {
 	copy(dev, ext4Super().device())
 	copy(dev[4086:], "SWAP-SPACE")
 	for ref, want := range map[string]bool{"/dev/vda": true, "UUID=" + testUUIDText: false} {
-		f := New(mustRef(t, ref))
+		f := New(mustRef(t, ref), nil)
 		match, err := f.Offer(named("vda"), holding(dev))
 		var dup *DuplicateError
 		if match != want || !errors.Is(err, ErrAmbiguous) || errors.As(err, &dup) {

@@ -32,7 +32,7 @@ func named(name string) Device { return Device{Name: name} }
 
 func mustRef(t *testing.T, s string) Ref {
 	t.Helper()
-	ref, err := ParseRef(s)
+	ref, err := ParseRoot(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,14 +64,14 @@ func TestFinderMatches(t *testing.T) {
 		{"by UUID of a journal", "UUID=" + testUUIDText, holding(journal), false},
 		{"by label of a journal", "LABEL=root", holding(journal), false},
 	} {
-		f := New(mustRef(t, tt.ref))
+		f := New(mustRef(t, tt.ref), nil)
 		match, _ := f.Offer(named("vda"), tt.open)
 		root, ok := f.Root()
 		if match != tt.want || ok != tt.want || (ok && root.Name != "vda") {
 			t.Errorf("%s: match %v, root %q %v; want %v", tt.name, match, root.Name, ok, tt.want)
 		}
 	}
-	if match, err := New(Ref{}).Offer(named("vda"), labelled("")); match || err != nil {
+	if match, err := New(Ref{}, nil).Offer(named("vda"), labelled("")); match || err != nil {
 		t.Errorf("Finder without a reference: %v, %v", match, err)
 	}
 }
@@ -83,7 +83,7 @@ func holdingFaulty() Opener {
 // TestFinderDuplicate: the first one wins, the second is told and never matches.
 func TestFinderDuplicate(t *testing.T) {
 	t.Parallel()
-	f := New(mustRef(t, "UUID="+testUUIDText))
+	f := New(mustRef(t, "UUID="+testUUIDText), nil)
 	if match, err := f.Offer(named("vdb1"), labelled("a")); !match || err != nil {
 		t.Fatalf("first: %v, %v", match, err)
 	}
@@ -116,7 +116,7 @@ func TestFinderDuplicate(t *testing.T) {
 
 func TestFinderSeen(t *testing.T) {
 	t.Parallel()
-	f := New(mustRef(t, "UUID="+testUUIDText))
+	f := New(mustRef(t, "UUID="+testUUIDText), nil)
 	for _, tt := range []struct {
 		name string
 		open Opener
@@ -156,7 +156,7 @@ func lines(f *Finder) []string {
 
 func TestFinderRefusesHostileNames(t *testing.T) {
 	t.Parallel()
-	f := New(Ref{})
+	f := New(Ref{}, nil)
 	for _, name := range []string{"", "..", "../vda", "a/../../b", "/vda", "a//b", "a/", "v\nda", "v da", "v\x00", string(make([]byte, 300))} {
 		_, err := f.Offer(named(name), func() (io.ReaderAt, int64, error) {
 			t.Errorf("%q was opened", name)
@@ -182,7 +182,7 @@ func (c closing) Close() error { *c.closed = true; return nil }
 func TestFinderCloses(t *testing.T) {
 	t.Parallel()
 	closed := false
-	f := New(Ref{})
+	f := New(Ref{}, nil)
 	if _, err := f.Offer(named("vda"), func() (io.ReaderAt, int64, error) {
 		return closing{bytes.NewReader(nil), &closed}, 0, nil
 	}); err != nil || !closed {
@@ -193,7 +193,7 @@ func TestFinderCloses(t *testing.T) {
 // TestFinderOneWinner offers twins from many goroutines: exactly one of them becomes the root.
 func TestFinderOneWinner(t *testing.T) {
 	t.Parallel()
-	f := New(mustRef(t, "UUID="+testUUIDText))
+	f := New(mustRef(t, "UUID="+testUUIDText), nil)
 	const devices = 32
 	results := make([]bool, devices)
 	var wg sync.WaitGroup

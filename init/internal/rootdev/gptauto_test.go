@@ -85,7 +85,7 @@ func TestArchTypes(t *testing.T) {
 	seen := map[string]string{TypeESP: "ESP", TypeXBOOTLDR: "XBOOTLDR", TypeSwap: "swap"}
 	for _, arch := range []string{"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"} {
 		for use, id := range map[string]string{"root": RootType(arch), "usr": UsrType(arch)} {
-			if ref, err := ParseRef("PARTUUID=" + id); err != nil || ref.Value != id || len(id) != 36 || strings.Count(id, "-") != 4 {
+			if ref, err := ParseRoot("PARTUUID=" + id); err != nil || ref.Value != id || len(id) != 36 || strings.Count(id, "-") != 4 {
 				t.Errorf("%s of %s: %q", use, arch, id)
 			}
 			if other := seen[id]; other != "" {

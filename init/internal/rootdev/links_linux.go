@@ -29,8 +29,7 @@ type Links struct {
 type claim struct{ link, device string }
 
 // NewLinks returns Links below dir, which must exist. Nothing that a name or a link in dir says makes it
-// leave dir: every folder on the way is opened from the one above it, and no link is followed. (os.Root
-// would do as well, for 50 KB of /init.) Links that are already there stay until a device claims their name.
+// leave dir. Links that are already there stay until a device claims their name.
 func NewLinks(dir string) (*Links, error) {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -103,7 +102,10 @@ func (l *Links) point(link, device string) error {
 	}
 	return l.in(link, true, func(folder int, name string) error {
 		const fresh = ".hapax-link"
-		target := strings.Repeat("../", strings.Count(link, "/")) + device
+		target := device
+		for range strings.Count(link, "/") {
+			target = "../" + target
+		}
 		if there, isLink := entry(folder, name); there && !isLink {
 			return unix.EEXIST
 		}
@@ -155,11 +157,21 @@ func entry(folder int, name string) (there, isLink bool) {
 	return err == nil, err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
-// in calls do with the open folder that a path leads to, made on the way if create is set, and the last
-// part of the path.
+// in is At below the directory of l.
 func (l *Links) in(link string, create bool, do func(folder int, name string) error) error {
-	folder := l.root
-	at, name := path.Split(link)
+	if err := At(l.root, link, create, do); err != nil {
+		return fmt.Errorf("links: %s/%s: %w", l.dir, link, err)
+	}
+	return nil
+}
+
+// At calls do with the open folder, below the open directory root, that a path leads to, and the last part
+// of the path. Folders that are missing are made if create is set. No link is followed, so that the path, if
+// it is a fs.ValidPath, does not lead out of root. (os.Root would do as well, for 40 KB of /init.)
+func At(root int, path string, create bool, do func(folder int, name string) error) error {
+	folder := root
+	i := strings.LastIndexByte(path, '/') + 1
+	at, name := path[:i], path[i:]
 	for part := range strings.FieldsFuncSeq(at, func(r rune) bool { return r == '/' }) {
 		const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 		next, err := unix.Openat(folder, part, flags, 0)
@@ -168,20 +180,17 @@ func (l *Links) in(link string, create bool, do func(folder int, name string) er
 				next, err = unix.Openat(folder, part, flags, 0)
 			}
 		}
-		if folder != l.root {
+		if folder != root {
 			unix.Close(folder)
 		}
 		if err != nil {
-			return fmt.Errorf("links: %s/%s: %w", l.dir, link, err)
+			return err
 		}
 		folder = next
 	}
 	err := do(folder, name)
-	if folder != l.root {
+	if folder != root {
 		unix.Close(folder)
 	}
-	if err != nil {
-		return fmt.Errorf("links: %s/%s: %w", l.dir, link, err)
-	}
-	return nil
+	return err
 }

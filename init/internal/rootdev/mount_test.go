@@ -113,7 +113,7 @@ func TestFinderReally(t *testing.T) {
 	}
 	const uuid = "abcdef01-2345-6789-abcd-ef0123456789"
 	name := strings.TrimPrefix(loop(t, mkfs(t, 8<<10, "mkfs.ext4", "-U", uuid)), "/dev/")
-	f := New(mustRef(t, "UUID="+strings.ToUpper(uuid)))
+	f := New(mustRef(t, "UUID="+strings.ToUpper(uuid)), nil)
 	match, err := f.Offer(named(name), func() (io.ReaderAt, int64, error) {
 		dev, err := os.Open("/dev/" + name)
 		if err != nil {

@@ -7,22 +7,16 @@ import (
 	"strings"
 )
 
-// A Subject is a block device that is to get names.
-type Subject struct {
-	Seen           // as a Finder recorded it
-	DevPath string // of its uevent: "/devices/pci0000:00/0000:00:03.0/virtio0/block/vda/vda1"
-	Diskseq string // of its uevent; "" if the kernel has none
-}
-
-// Names returns the links below /dev for a device, such as "disk/by-uuid/ABCD-1234", each once. They are those
-// of systemd-udevd 252 by its 60-persistent-storage.rules for disks and partitions of the kinds nvme, sd,
-// sr, vd, xvd, mmcblk, pmem, loop, nbd and cciss. sys is the file system at /sys, from which it reads a few
-// files of the device and of those above it; the same files give the same names.
+// Names returns the links below /dev for a device that a Finder has recorded, such as
+// "disk/by-uuid/ABCD-1234", each once. They are those of systemd-udevd 252 by its
+// 60-persistent-storage.rules for disks and partitions of the kinds nvme, sd, sr, vd, xvd, mmcblk, pmem,
+// loop, nbd and cciss. sys is the file system at /sys, from which it reads a few files of the device and of
+// those above it; the same files give the same names.
 //
 // All of it may be hostile. Every name stays below its folder: where udev would go through "..", or take
 // the folder itself, or where a name is too long for a file, there is none. What only an ioctl tells, the
 // IDENTIFY data of an ATA disk on a kernel without the vital product data in sysfs, is missing.
-func Names(sys SysFS, s Subject) []string {
+func Names(sys SysFS, s Seen) []string {
 	dev := node{sys, strings.TrimPrefix(s.DevPath, "/")}
 	if !strings.HasPrefix(dev.path, "devices/") || !fs.ValidPath(dev.path) || !persistent(dev.name()) {
 		return nil

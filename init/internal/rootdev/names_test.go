@@ -77,8 +77,8 @@ const (
 )
 
 // subject returns a disk, or a partition if part is not 0, with contents and an entry in a table.
-func subject(path string, part Part, info Info) Subject {
-	s := Subject{DevPath: "/" + path}
+func subject(path string, part Part, info Info) Seen {
+	s := Seen{Device: Device{DevPath: "/" + path}}
 	s.Name = path[strings.LastIndexByte(path, '/')+1:]
 	s.Info, s.Part = info, part
 	if s.Partition = part.Number != 0; s.Partition {
@@ -95,7 +95,7 @@ func TestNames(t *testing.T) {
 	part := Part{Number: 1, UUID: "0fc63daf-0000-0000-0000-000000000001", Name: `a/b "c"`}
 	for _, tt := range []struct {
 		name, sys string
-		s         Subject
+		s         Seen
 		want      []string // below disk/
 	}{
 		{"virtio-blk", vda + vdaAt + " block disk serial=", subject(vdaAt, Part{}, Info{}), []string{
@@ -146,8 +146,8 @@ func TestNames(t *testing.T) {
 		}},
 		{"dm has rules of its own", "devices/virtual/block/dm-0 block disk", subject("devices/virtual/block/dm-0", Part{}, root), nil},
 		{"no such device", "", subject("devices/x/block/sda", Part{}, Info{}), []string{"by-diskseq/7"}},
-		{"a path that leads away", "", Subject{DevPath: "/devices/../../etc/sda", Diskseq: "1"}, nil},
-		{"another path", "", Subject{DevPath: "/block/sda", Diskseq: "1"}, nil},
+		{"a path that leads away", "", Seen{Device: Device{DevPath: "/devices/../../etc/sda", Diskseq: "1"}}, nil},
+		{"another path", "", Seen{Device: Device{DevPath: "/block/sda", Diskseq: "1"}}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

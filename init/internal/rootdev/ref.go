@@ -79,16 +79,6 @@ func (r Ref) String() string {
 	return s
 }
 
-// ParseRef reads a value of root= that a Finder can look for by itself: all but the kinds ByLink, ByGPTAuto,
-// ByVirtioFS, By9P and overlays, for which the error is ErrUnsupported.
-func ParseRef(s string) (Ref, error) {
-	ref, err := ParseRoot(s)
-	if err == nil && (ref.Kind > ByDevno || ref.Overlay) {
-		return Ref{}, fmt.Errorf("root=%s: this form is %w", printable(s), ErrUnsupported)
-	}
-	return ref, err
-}
-
 // ParseRoot reads the value of root=: "/dev/NAME" with a name of the kernel's, "UUID=…", "LABEL=…",
 // "PARTUUID=…" with or without "/PARTNROFF=N", "PARTLABEL=…" (a value may stand in quotes), the links
 // /dev/disk/by-…, "MAJOR:MINOR", the same as hexadecimal digits, "gpt-auto", "virtiofs:TAG", "9p:TAG", and
@@ -103,6 +93,19 @@ func ParseRoot(s string) (Ref, error) {
 	}
 	if err != nil {
 		return Ref{}, fmt.Errorf("root=%s: %w", printable(s), err)
+	}
+	return ref, nil
+}
+
+// ParseResume reads the value of resume=: one of the forms of ParseRoot that name a device by itself.
+func ParseResume(s string) (Ref, error) {
+	var ref Ref
+	err := ref.parse(unquote(s))
+	if err == nil && (!ref.OnDevice() || ref.Kind == ByGPTAuto) {
+		err = errors.New("want a device, as UUID= or /dev/NAME")
+	}
+	if err != nil {
+		return Ref{}, fmt.Errorf("resume=%s: %w", printable(s), err)
 	}
 	return ref, nil
 }

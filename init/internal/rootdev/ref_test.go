@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestParseRef(t *testing.T) {
+func TestParseRoot(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		in     string
@@ -43,25 +43,25 @@ func TestParseRef(t *testing.T) {
 		{"10010301", Ref{Kind: ByDevno, Devno: Devno{259, 65537}}, "259:65537"},
 		{`/dev/disk/by-label/\xzz\x2`, Ref{Kind: ByLabel, Value: `\xzz\x2`}, `LABEL="\\xzz\\x2"`},
 	} {
-		got, err := ParseRef(tt.in)
+		got, err := ParseRoot(tt.in)
 		if err != nil || got != tt.want {
-			t.Errorf("ParseRef(%q) = %+v, %v; want %+v", tt.in, got, err, tt.want)
+			t.Errorf("ParseRoot(%q) = %+v, %v; want %+v", tt.in, got, err, tt.want)
 		}
 		if s := got.String(); s != tt.string {
-			t.Errorf("ParseRef(%q).String() = %s, want %s", tt.in, s, tt.string)
+			t.Errorf("ParseRoot(%q).String() = %s, want %s", tt.in, s, tt.string)
 		}
 		if strings.Contains(tt.string, `\`) {
 			continue // escaped for a log, which is not to be read again
 		}
-		if again, err := ParseRef(tt.string); err != nil || again != got {
-			t.Errorf("ParseRef(%q) = %+v, %v; want %+v again", tt.string, again, err, got)
+		if again, err := ParseRoot(tt.string); err != nil || again != got {
+			t.Errorf("ParseRoot(%q) = %+v, %v; want %+v again", tt.string, again, err, got)
 		}
 	}
 }
 
-// TestParseRoot is for the forms that no Finder looks for by itself: ParseRoot reads them, ParseRef says
-// that they are not supported.
-func TestParseRoot(t *testing.T) {
+// TestParseRootOnly is for the forms that need more than the contents of devices; resume= takes those of them
+// that are a device.
+func TestParseRootOnly(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		in       string
@@ -84,8 +84,9 @@ func TestParseRoot(t *testing.T) {
 		if err != nil || got != tt.want || got.OnDevice() != tt.onDevice || got.String() != tt.string {
 			t.Errorf("ParseRoot(%q) = %+v (%s), %v; want %+v (%s)", tt.in, got, got, err, tt.want, tt.string)
 		}
-		if ref, err := ParseRef(tt.in); !errors.Is(err, ErrUnsupported) || ref != (Ref{}) {
-			t.Errorf("ParseRef(%q) = %+v, %v; want ErrUnsupported", tt.in, ref, err)
+		ref, err := ParseResume(tt.in)
+		if swap := tt.want.Kind == ByLink; swap != (err == nil) || swap && ref != tt.want {
+			t.Errorf("ParseResume(%q) = %+v, %v", tt.in, ref, err)
 		}
 	}
 	if (Ref{}).OnDevice() {
@@ -93,13 +94,10 @@ func TestParseRoot(t *testing.T) {
 	}
 }
 
-func TestParseRefErrors(t *testing.T) {
+func TestParseRootErrors(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"/dev/disk/by-path/pci-0":   "root=/dev/disk/by-path/pci-0: this form is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
 		"/dev/mapper/vg-root":       "root=/dev/mapper/vg-root: a link of udev is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
-		"gpt-auto":                  "root=gpt-auto: this form is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
-		"virtiofs:tag":              "root=virtiofs:tag: this form is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
 		"":                          `root="": empty; use /dev/NAME, UUID= or LABEL=`,
 		`""`:                        `root="\"\"": empty; use /dev/NAME, UUID= or LABEL=`,
 		"/dev/":                     `root=/dev/: "" is no device name`,
@@ -115,7 +113,6 @@ func TestParseRefErrors(t *testing.T) {
 		"/dev/disk/by-id/../../x":   "root=/dev/disk/by-id/../../x: disk/by-id/../../x is no link below /dev",
 		"/dev/disk/by-id/":          "root=/dev/disk/by-id/: disk/by-id/ is no link below /dev",
 		"/dev/disk/by-dname/x":      "root=/dev/disk/by-dname/x: this link of udev is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
-		"overlay:UUID=1":            "root=overlay:UUID=1: this form is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
 		"overlay:9p:x":              "root=overlay:9p:x: overlay: takes a block device",
 		"overlay:":                  "root=overlay:: empty; use /dev/NAME, UUID= or LABEL=",
 		"9p:a,b":                    "root=9p:a,b: a tag is 1 to 255 bytes without ',' and NUL",
@@ -129,15 +126,15 @@ func TestParseRefErrors(t *testing.T) {
 		`/dev/disk/by-label/a\x00`:  `root="/dev/disk/by-label/a\\x00": a label is 1 to 1024 bytes without NUL`,
 		"uuid=1":                    "root=uuid=1: this form is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
 	} {
-		ref, err := ParseRef(in)
+		ref, err := ParseRoot(in)
 		if err == nil || err.Error() != want {
-			t.Errorf("ParseRef(%q): error\n%v, want\n%v", in, err, want)
+			t.Errorf("ParseRoot(%q): error\n%v, want\n%v", in, err, want)
 		}
 		if ref != (Ref{}) {
-			t.Errorf("ParseRef(%q) = %+v beside its error", in, ref)
+			t.Errorf("ParseRoot(%q) = %+v beside its error", in, ref)
 		}
 		if got := errors.Is(err, ErrUnsupported); got != strings.Contains(want, "not supported") {
-			t.Errorf("ParseRef(%q): errors.Is(ErrUnsupported) = %v", in, got)
+			t.Errorf("ParseRoot(%q): errors.Is(ErrUnsupported) = %v", in, got)
 		}
 	}
 }

@@ -2,7 +2,10 @@ package rootdev
 
 import (
 	"encoding/binary"
+	"fmt"
+	"io"
 	"math/bits"
+	"os"
 	"strings"
 )
 
@@ -69,4 +72,20 @@ func swapInfo(h []byte, kind, version string) *Info {
 		info.Label = cString(h[28:44])
 	}
 	return info
+}
+
+// Hibernated reports whether r holds the image of a system that the kernel has hibernated: the signature at
+// the end of the first page of the swap space, which begins at offset pages. A swap file has one within the
+// file system that r is.
+func Hibernated(r io.ReaderAt, offset uint64) (bool, error) {
+	const signature = "S1SUSPEND" // HIBERNATE_SIG in kernel/power/swap.c
+	page := uint64(os.Getpagesize())
+	if offset >= 1<<63/page {
+		return false, fmt.Errorf("offset of %d pages is behind the end of any device", offset)
+	}
+	buf := make([]byte, len(signature))
+	if n, err := r.ReadAt(buf, int64(offset*page+page-10)); n < len(buf) {
+		return false, fmt.Errorf("read the header of the swap space: %w", err)
+	}
+	return string(buf) == signature, nil
 }

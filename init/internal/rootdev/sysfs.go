@@ -2,17 +2,30 @@ package rootdev
 
 import (
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 )
 
-// A SysFS is the file system at /sys: os.DirFS("/sys"), or what a test makes up.
+// A SysFS is the file system at /sys: what SysDir returns, or what a test makes up. Names are as in fs.FS.
 type SysFS interface {
-	fs.ReadFileFS
-	fs.ReadDirFS
-	fs.StatFS
-	fs.ReadLinkFS
+	ReadFile(name string) ([]byte, error)
+	ReadDir(name string) ([]fs.DirEntry, error)
+	Stat(name string) (fs.FileInfo, error)
+	ReadLink(name string) (string, error)
 }
+
+// SysDir returns the SysFS in a directory of the system. (os.DirFS would do as well, for 5 KB of /init.)
+func SysDir(dir string) SysFS { return sysDir(dir) }
+
+type sysDir string
+
+func (d sysDir) ReadFile(name string) ([]byte, error) { return os.ReadFile(string(d) + "/" + name) }
+func (d sysDir) ReadDir(name string) ([]fs.DirEntry, error) {
+	return os.ReadDir(string(d) + "/" + name)
+}
+func (d sysDir) Stat(name string) (fs.FileInfo, error) { return os.Stat(string(d) + "/" + name) }
+func (d sysDir) ReadLink(name string) (string, error)  { return os.Readlink(string(d) + "/" + name) }
 
 // A node is a device in sysfs: a folder with a uevent file. The zero node is none.
 type node struct {

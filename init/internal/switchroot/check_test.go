@@ -216,3 +216,33 @@ func TestOpenInRoot(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckFollowsInit is for who has to know which init it is: links stay below the root.
+func TestCheckFollowsInit(t *testing.T) {
+	t.Parallel()
+	for link, want := range map[string]string{
+		"/lib/systemd/systemd": "/lib/systemd/systemd", "../lib/systemd/systemd": "/lib/systemd/systemd",
+		"../../../lib/systemd/systemd": "/lib/systemd/systemd", "/nowhere": "",
+	} {
+		dir := t.TempDir()
+		for _, d := range []string{"sbin", "lib/systemd"} {
+			if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "lib/systemd/systemd"), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(link, filepath.Join(dir, "sbin/init")); err != nil {
+			t.Fatal(err)
+		}
+		tree, err := openTree(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tree.resolve("/sbin/init"); got != want {
+			t.Errorf("init -> %s leads to %q, want %q", link, got, want)
+		}
+		tree.close()
+	}
+}

@@ -32,7 +32,7 @@ func movedMounts() []string { return []string{"/dev", "/proc", "/sys", "/run"} }
 //
 // Order is what makes failures harmless: first all checks, then the mounts, which can be moved back, then
 // the root. The initramfs is freed last, just before execve, through a descriptor of the old root.
-// All descriptors but 0, 1 and 2 are closed by the execve.
+// All descriptors but 0, 1, 2 and t.Inherit are closed by the execve.
 func Switch(t *Target, argv, env []string) error {
 	logf := t.Logf
 	if logf == nil {
@@ -56,6 +56,7 @@ type calls struct {
 	chroot      func(path string) error
 	free        func(dir int) (freed, error) // closes dir
 	closeOnExec func() error                 // marks all descriptors from 3 on
+	keep        func(fd int) error           // takes the mark off one
 	exec        func(path string, argv, env []string) error
 }
 
@@ -82,7 +83,11 @@ func kernelCalls() calls {
 		chroot:      unix.Chroot,
 		free:        freeTree,
 		closeOnExec: func() error { return unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) },
-		exec:        syscall.Exec,
+		keep: func(fd int) error {
+			_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+			return err
+		},
+		exec: syscall.Exec,
 	}
 }
 
@@ -125,6 +130,11 @@ func (s *switcher) run(t *Target, argv, env []string) error {
 	// Before 5.11 the kernel lacks the flag. What this program opens itself is marked from the start.
 	if err := s.closeOnExec(); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
 		s.logf("close descriptors: %v", err)
+	}
+	for _, fd := range t.Inherit {
+		if err := s.keep(fd); err != nil {
+			s.logf("keep descriptor %d: %v", fd, err)
+		}
 	}
 	return &Error{Step: "execute " + quote(t.Init), Err: s.exec(t.Init, argv, env), Committed: true}
 }

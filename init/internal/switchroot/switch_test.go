@@ -69,6 +69,7 @@ func (k *fakeKernel) switchTo(t *Target, argv, env []string) error {
 			chroot:      func(path string) error { return k.do("chroot %s", path) },
 			free:        func(dir int) (freed, error) { return freed{removed: 3}, k.do("free %d", dir) },
 			closeOnExec: func() error { return k.do("close on exec") },
+			keep:        func(fd int) error { return k.do("keep %d", fd) },
 			exec: func(path string, argv, env []string) error {
 				return errors.Join(k.do("exec %s %q %q", path, argv, env), unix.ENOEXEC)
 			},
@@ -232,5 +233,20 @@ func TestSwitchInAProcess(t *testing.T) {
 	var e *Error
 	if !errors.As(err, &e) || e.Committed || !strings.Contains(err.Error(), "is not PID 1") {
 		t.Errorf("error %v, want a refusal", err)
+	}
+}
+
+// What the init is to inherit is kept open after all else was marked, and a failure there does not stop it.
+func TestSwitchKeepsDescriptors(t *testing.T) {
+	t.Parallel()
+	k := newFake()
+	k.fail["keep 9"] = unix.EBADF
+	_ = k.switchTo(&Target{Root: "/sysroot", Init: "/sbin/init", Inherit: []int{9, 10}}, []string{"init"}, nil)
+	want := []string{"close on exec", "keep 9", "keep 10", `exec /sbin/init ["init"] []`}
+	if diff := cmp.Diff(want, k.log[len(k.log)-len(want):]); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"keep descriptor 9: bad file descriptor"}, k.said); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }

@@ -18,6 +18,10 @@ import (
 type Target struct {
 	Root string // where the new root is mounted: "/sysroot"
 	Init string // absolute path of the init inside Root, as it will be executed
+	// Program is the file that Init leads to, links followed; "" if that is not known.
+	Program string
+	// Inherit are descriptors that the init gets besides 0, 1 and 2.
+	Inherit []int
 
 	// Logf, if not nil, is told what Switch could not do but need not fail for, one line each.
 	Logf func(format string, args ...any)
@@ -53,7 +57,7 @@ func Check(root, init string) (*Target, error) {
 			failed.Candidates = append(failed.Candidates, CandidateError{path, err})
 			continue
 		}
-		return &Target{Root: root, Init: path}, nil
+		return &Target{Root: root, Init: path, Program: r.resolve(path)}, nil
 	}
 	return nil, failed
 }

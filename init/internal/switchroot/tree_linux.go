@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,27 @@ func (t *tree) open(path string, flags int) (int, error) {
 		t.openat2 = false
 	}
 	return t.walk(path, flags)
+}
+
+// resolve returns where path leads, below t; "" if the kernel does not tell.
+func (t *tree) resolve(path string) string {
+	name := func(fd int) string {
+		link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		if err != nil {
+			return ""
+		}
+		return link
+	}
+	fd, err := t.open(path, unix.O_PATH|unix.O_CLOEXEC)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	program, below := strings.CutPrefix(name(fd), strings.TrimSuffix(name(t.fd), "/")+"/")
+	if !below {
+		return ""
+	}
+	return "/" + program
 }
 
 // maxLinks is how many links the kernel follows on one path.

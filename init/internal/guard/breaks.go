@@ -1,0 +1,59 @@
+package guard
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hapax/init/internal/handoff"
+)
+
+// pause calls then, but first gives a shell if rd.break= asks for one at this
+// point. An image that was built without a shell has none to give.
+func (g *guard) pause(point string, then func()) {
+	switch {
+	case !slices.Contains(g.params.Break, point):
+		then()
+		return
+	case !exists(handoff.ShellPath):
+		g.log.Warnf("rd.break=%s: the image has no shell (hapax build --shell): going on", point)
+		then()
+		return
+	}
+	g.say("\nhapax: stopped at rd.break=" + point + "; the boot goes on when this shell ends.\n")
+	g.then = then
+	g.startShell()
+	if g.shell == 0 { // there is no terminal
+		g.then = nil
+		then()
+	}
+}
+
+// shellEnded goes on where the shell was a stop on the way, does what
+// rd.emergency= says where it was the end, and else starts another.
+func (g *guard) shellEnded(status unix.WaitStatus) {
+	g.shell = 0
+	switch then := g.then; {
+	case then != nil:
+		g.then = nil
+		then()
+	case g.noRoot && g.params.Emergency != "":
+		g.emergency()
+	default:
+		g.log.Infof("the shell has ended (%s); starting another", describe(status))
+		g.again = time.After(shellPause)
+	}
+}
+
+// emergency ends the machine as rd.emergency= says, if it says something.
+func (g *guard) emergency() {
+	switch g.params.Emergency {
+	case "reboot":
+		g.halt(unix.LINUX_REBOOT_CMD_RESTART)
+	case "poweroff":
+		g.halt(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	case "halt":
+		g.halt(unix.LINUX_REBOOT_CMD_HALT)
+	}
+}
