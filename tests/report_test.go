@@ -9,7 +9,9 @@ import (
 
 // A report holds those fields of hapax's boot report that the tests look at.
 type report struct {
-	Requests, Coalesced, Finit, Live, Refused, Failed, Duplicates, Upcalls, Overruns int
+	Requests, Coalesced, Finit, Live, Refused, Failed, Duplicates, Upcalls, Overruns, Loops, Overdue, Restarts, Removed int
+
+	UpcallHits int `json:"upcalls_coalesced"`
 
 	Kernel  string
 	Clock   struct{ Engine, Settled, Mounted float64 } // in ms since boot
@@ -21,7 +23,8 @@ type report struct {
 type reported struct {
 	Name, State, Error string
 
-	Begun float64 `json:"begun_ms"` // handed to the kernel; 0 if it never was
+	Origin struct{ Kind string }
+	Begun  float64 `json:"begun_ms"` // handed to the kernel; 0 if it never was
 }
 
 // module returns what the report says about a module; nothing if it is not in it.

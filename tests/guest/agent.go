@@ -82,11 +82,19 @@ func do(command, argument string, events *recorder) (any, error) {
 		return list(argument)
 	case guest.Dmesg:
 		return dmesg()
+	case guest.Insert:
+		return insert(strings.Fields(argument))
+	case guest.Usage:
+		return usage()
+	case guest.Pokes:
+		return nil, pokeProcessors(argument)
+	case guest.Stats:
+		return moduleStats()
 	case guest.PowerOff:
 		powerOff()
 		return nil, errors.New("the kernel refused to power off")
 	}
-	return nil, errors.New("no such command")
+	return upcall(command, argument)
 }
 
 func modules() ([]guest.Module, error) {
@@ -104,21 +112,27 @@ func modules() ([]guest.Module, error) {
 	return all, nil
 }
 
-// finit mounts tracefs if nobody has, and sums it up.
+// finit sums up the calls that insert modules.
 func finit() (guest.Trace, error) {
-	const dir = "/sys/kernel/tracing"
-	f, err := os.Open(dir + "/trace")
-	if errors.Is(err, os.ErrNotExist) {
-		if err := unix.Mount("tracefs", dir, "tracefs", 0, ""); err != nil {
-			return guest.Trace{}, fmt.Errorf("mount %s: %w", dir, err)
-		}
-		f, err = os.Open(dir + "/trace")
-	}
+	f, err := openTrace()
 	if err != nil {
 		return guest.Trace{}, err
 	}
 	defer f.Close()
 	return guest.ParseTrace(f)
+}
+
+// openTrace opens what the kernel has recorded. It mounts tracefs if nobody has.
+func openTrace() (*os.File, error) {
+	const dir = "/sys/kernel/tracing"
+	f, err := os.Open(dir + "/trace")
+	if errors.Is(err, os.ErrNotExist) {
+		if err := unix.Mount("tracefs", dir, "tracefs", 0, ""); err != nil {
+			return nil, fmt.Errorf("mount %s: %w", dir, err)
+		}
+		f, err = os.Open(dir + "/trace")
+	}
+	return f, err
 }
 
 // quiet returns when the kernel has sent no uevent for two seconds of the guest's time and no module is being loaded.

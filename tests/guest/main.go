@@ -2,8 +2,9 @@
 //
 //	/init, guest_role=null    the least that can be PID 1: prints the clock and powers off
 //	/init, guest_role=udevd   coldplugs with Debian's systemd-udevd, the oracle, then serves the test
+//	guest_role=storm-NAME     a contender of the storm bench (package guest), then serves the test
 //	/sbin/init as PID 1       the program that a root file system starts: announces itself, then serves the test
-//	/bin/sh of an image       serves the test
+//	/bin/sh of an image       serves the test; with -c it makes way for the shell in guest.RealShell
 //
 // "Serves the test" means that it takes the commands of package guest on its standard input. The kernel hands
 // guest_role on as an environment variable.
@@ -13,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,12 +24,29 @@ import (
 
 func main() {
 	if os.Getpid() != 1 {
+		if len(os.Args) == 2 && os.Args[1] == guest.Watcher {
+			watchMemory()
+			return
+		}
+		if len(os.Args) > 2 && os.Args[1] == guest.Do {
+			result, err := do(os.Args[2], strings.Join(os.Args[3:], " "), nil)
+			announce(os.Args[2], result, err)
+			return
+		}
+		if len(os.Args) > 1 && os.Args[1] == "-c" {
+			err := unix.Exec(guest.RealShell, append([]string{"gosh"}, os.Args[1:]...), os.Environ())
+			fmt.Fprintf(os.Stderr, "%s: %v\n", guest.RealShell, err)
+			os.Exit(127)
+		}
 		serve()
 		return
 	}
 	// Before anything else: this clock is what the boot benchmark compares.
 	announce("start", guest.Start{Clock: monotonic(), Args: os.Args, Env: os.Environ()}, nil)
 	switch role := os.Getenv("guest_role"); {
+	case strings.HasPrefix(role, guest.StormRole):
+		storm(strings.TrimPrefix(role, guest.StormRole))
+		serve()
 	case os.Args[0] != "/init":
 		serve()
 	case role == "udevd":

@@ -65,8 +65,10 @@ type Calls struct {
 }
 
 // TraceArgs are the kernel arguments that record these calls from the first instruction of PID 1 on.
-const TraceArgs = "trace_event=syscalls:sys_enter_finit_module,syscalls:sys_exit_finit_module," +
-	"syscalls:sys_enter_init_module,syscalls:sys_exit_init_module trace_buf_size=8M"
+const TraceArgs = "trace_event=" + traceEvents + " trace_buf_size=8M"
+
+const traceEvents = "syscalls:sys_enter_finit_module,syscalls:sys_exit_finit_module," +
+	"syscalls:sys_enter_init_module,syscalls:sys_exit_init_module"
 
 // A Clock is the guest's time since its boot. The two differ by the time that it was suspended.
 type Clock struct {

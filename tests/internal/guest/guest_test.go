@@ -51,6 +51,39 @@ func TestParseTrace(t *testing.T) {
 	}
 }
 
+const asks = `# entries-in-buffer/entries-written: 9/9   #P:2
+#           TASK-PID       TGID    CPU#  |||||  TIMESTAMP  FUNCTION
+            init-97      (     97) [000] ...1.     6.200000: sys_finit_module(fd: e, uargs: 38bc, flags: 0)
+        open (1)-114     (    112) [001] .....     6.500000: module_request: fs-x (wait=1) wait=1 call_site=get_fs_type
+            init-97      (     97) [000] ...1.     6.600000: sys_finit_module -> 0x0
+      kworker/u4-9       (-------) [001] .....     6.700000: module_request: later wait=0 call_site=x
+      kworker/u4-9       (-------) [001] .....     6.710000: answer: (x+0x6f/0xb0 <- __request_module) ret=0
+              sh-115     (    112) [001] .....     6.750000: module_request: open wait=1 call_site=x
+        open (1)-114     (    112) [001] .....     7.000000: answer: (get_fs_type+0x6f/0xb0 <- __request_module) ret=-2
+            init-102     (     97) [000] ...1.     7.200000: sys_init_module(umod: 1, len: 2, uargs: 3)
+             oth-103     (    103) [000] ...1.     7.300000: sys_finit_module(fd: e, uargs: 38bc, flags: 0)
+`
+
+func TestParseAsks(t *testing.T) {
+	got, err := ParseAsks(strings.NewReader(asks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Asks{
+		Requests:  []Request{{Name: "fs-x (wait=1)", At: 6500 * time.Millisecond, Took: 500 * time.Millisecond, Answer: -2}},
+		Inserters: map[string]int{"97": 2, "103": 1}, Open: 1, NoWait: 1,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("ParseAsks (-want +got):\n%s", d)
+	}
+	if got, err := ParseAsks(strings.NewReader("a-1 ( 1) [0] . 2.5: answer: none\n")); err == nil {
+		t.Errorf("ParseAsks without an answer = %+v, want an error", got)
+	}
+	if got, err := ParseAsks(strings.NewReader("# entries-in-buffer/entries-written: 10/12   #P:8\n")); err != nil || !got.Lost {
+		t.Errorf("ParseAsks of a buffer that ran over = %+v, %v, want Lost", got, err)
+	}
+}
+
 // script is a console that knows one answer.
 type script struct{ sent, answer string }
 

@@ -67,6 +67,22 @@ func (l *Lab) UdevdImage(ctx context.Context, k debian.Kernel) (string, error) {
 	})
 }
 
+// WithKmod writes an image that is base followed by Debian's kmod, whose modprobe is then /sbin/modprobe.
+func (l *Lab) WithKmod(ctx context.Context, path, base string) error {
+	library := func(name string) bool { return strings.HasPrefix(name, "lib") }
+	pkgs, err := l.store.Closure(ctx, library, "kmod")
+	if err != nil {
+		return err
+	}
+	t := &tree{}
+	t.folder(pkgs[0].Root, ".", inUdevdImage)
+	t.libraries(pkgs)
+	if t.err != nil {
+		return t.err
+	}
+	return appended(path, base, t)
+}
+
 // inUdevdImage picks from the packages udev and kmod.
 func inUdevdImage(name string) bool {
 	switch {

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"hapax/tests/internal/debian"
@@ -17,9 +19,15 @@ import (
 // A TestModule is a module built from tests/testmodule/module.c.
 type TestModule struct {
 	Name     string
-	Provides string // the symbol that it exports; "" for none
-	Needs    string // the symbol of another one that it uses; "" for none
-	Pack     string // the suffix of its compressed form, "xz" or "zst"; "" for none
+	Provides string   // the symbol that it exports; "" for none
+	Needs    string   // the symbol of another one that it uses; "" for none
+	Aliases  []string // that it declares
+	Pack     string   // the suffix of its compressed form, "xz" or "zst"; "" for none
+
+	// Base, if not "", names an earlier module of the set from whose file this one is made, which takes no compiler: the
+	// strings in Replace, each with the one behind it, which is as long, are what tells them apart.
+	Base    string
+	Replace []string
 
 	// Change, if not nil, makes the content of the file in the folder, after depmod has seen it as it should be.
 	Change func(content []byte) ([]byte, error)
@@ -64,11 +72,21 @@ func (l *Lab) buildModules(ctx context.Context, k debian.Kernel, work, extra str
 	}
 	kbuild := "ccflags-y := -I" + filepath.Join(l.Root, "tests/testmodule") + "\n"
 	for _, m := range modules {
+		if m.Base != "" {
+			continue
+		}
 		var source string
 		for macro, value := range map[string]string{"PROVIDES": m.Provides, "NEEDS": m.Needs} {
 			if value != "" {
 				source += "#define " + macro + " " + value + "\n"
 			}
+		}
+		if len(m.Aliases) > 0 {
+			source += "#define ALIASES"
+			for _, alias := range m.Aliases {
+				source += " MODULE_ALIAS(" + strconv.Quote(alias) + ");"
+			}
+			source += "\n"
 		}
 		source += "#include \"module.c\"\n"
 		if err := os.WriteFile(filepath.Join(work, m.Name+".c"), []byte(source), 0o644); err != nil {
@@ -80,12 +98,18 @@ func (l *Lab) buildModules(ctx context.Context, k debian.Kernel, work, extra str
 		return err
 	}
 	// Debian's headers name the compiler of its own build, and the BTF section of a module needs another tool yet.
-	if err := run(ctx, "make", "-s", "-C", headers, "M="+work, "CC=gcc", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"); err != nil {
+	if err := run(ctx, "make", "-s", "-C", headers, "M="+work, "CC=gcc", "CONFIG_DEBUG_INFO_BTF_MODULES=",
+		"-j"+strconv.Itoa(runtime.NumCPU()), "modules"); err != nil {
 		return err
 	}
 	for _, m := range modules {
 		file := filepath.Join(extra, m.Name+".ko")
-		if err := os.Rename(filepath.Join(work, m.Name+".ko"), file); err != nil {
+		if m.Base != "" {
+			err = m.derive(file, filepath.Join(extra, m.Base+".ko"))
+		} else {
+			err = os.Rename(filepath.Join(work, m.Name+".ko"), file)
+		}
+		if err != nil {
 			return err
 		}
 		switch m.Pack { // as the kernel's own build does
@@ -99,6 +123,15 @@ func (l *Lab) buildModules(ctx context.Context, k debian.Kernel, work, extra str
 		}
 	}
 	return nil
+}
+
+// derive makes the module's file of that of its base.
+func (m TestModule) derive(file, base string) error {
+	content, err := os.ReadFile(base)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(strings.NewReplacer(m.Replace...).Replace(string(content))), 0o644)
 }
 
 // change gives the module's file its final content.
