@@ -77,16 +77,20 @@ func (s *Scheduler) Module(name string) (Module, bool) {
 // were never asked for are left out.
 func (s *Scheduler) Modules() []Module {
 	s.mu.Lock()
-	out := make([]Module, 0, len(s.table))
+	records := make([]*record, 0, len(s.table))
 	for r := range s.records() {
 		if r.origin.Kind != Present || r.asked > 0 {
-			out = append(out, r.report(s.epoch))
+			records = append(records, r)
 		}
 	}
-	s.mu.Unlock()
-	slices.SortFunc(out, func(a, b Module) int {
-		return cmp.Or(cmp.Compare(a.Ended, b.Ended), cmp.Compare(a.Name, b.Name))
+	slices.SortFunc(records, func(a, b *record) int {
+		return cmp.Or(a.finished.Compare(b.finished), cmp.Compare(a.mod.Name, b.mod.Name))
 	})
+	out := make([]Module, len(records))
+	for i, r := range records {
+		out[i] = r.report(s.epoch)
+	}
+	s.mu.Unlock()
 	return out
 }
 

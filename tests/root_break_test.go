@@ -43,6 +43,30 @@ func TestBreak(t *testing.T) {
 	t.Logf("stopped at %s, /sbin/init at %.2f s", strings.Join(points, ", "), start.Clock.Seconds())
 }
 
+// TestEmergency boots without a root and without a shell: somebody who looks at the console knows what was awaited and what
+// was there, and the machine does what rd.emergency= says.
+func TestEmergency(t *testing.T) {
+	l, k := needFirst(t)
+	v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
+		Kernel: k.Vmlinuz, Initrd: shellImage(t, l, k, "--mode", "universal"), Disks: []string{rootDisk(t, l, nil).File},
+		Append: bootArgs + "root=LABEL=absent hapax.timeout=4 rd.shell=0 rd.emergency=poweroff",
+	}})
+	for _, text := range []string{
+		"hapax: waiting for root=LABEL=absent, 3 s of 4s",
+		"rd.shell=0 forbids a shell",
+		"root=LABEL=absent has not appeared within 4s",
+		"ext4, UUID=" + rootUUID + ", LABEL=hapax-test",
+		"not in this image; add it by hapax build --modules ",
+	} {
+		if _, err := v.WaitLine(time.Minute, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.WaitExit(time.Minute); err != nil {
+		t.Errorf("rd.emergency=poweroff: %v", err)
+	}
+}
+
 // say types a command until the shell answers: what is typed before it reads is lost.
 func say(t *testing.T, v *vm.VM, command, answer string) {
 	t.Helper()

@@ -48,14 +48,14 @@ func hostileGPT(t *testing.T) string {
 var attached = regexp.MustCompile(`\[ *([0-9.]+)\] virtio_blk \S+: \[(vd[a-z])\] 65536 512-byte`)
 
 // TestLateRoot boots beside a disk that fails every read and one with a hostile partition table, takes a third one away
-// while it is being read, and then plugs in the root. It is mounted within 100 ms of the guest's clock.
+// while its first block is being read, and then plugs in the root. It is mounted within 100 ms of the guest's clock.
 func TestLateRoot(t *testing.T) {
 	l, k := needFirst(t)
 	image, err := l.HapaxImage(t.Context(), k, "--mode", "universal")
 	if err != nil {
 		t.Fatal(err)
 	}
-	broken := "driver=blkdebug,node-name=broken,inject-error.0.event=read_aio,inject-error.0.errno=5," +
+	broken := "driver=blkdebug,node-name=broken,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.errno=5," +
 		"image.driver=null-co,image.size=67108864"
 	v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
 		Kernel: k.Vmlinuz, CPUs: 1, Icount: true, Initrd: image, Disks: []string{hostileGPT(t)},
@@ -77,7 +77,7 @@ func TestLateRoot(t *testing.T) {
 		}
 	}
 	disk("slow", 0, map[string]any{"driver": "null-co", "size": 64 << 20, "latency-ns": 2_000_000_000})
-	if _, err := v.WaitLine(time.Minute, "[vdc]"); err != nil { // the kernel reads its partition table, and then we do
+	if _, err := v.WaitLine(time.Minute, "[vdc]"); err != nil { // the kernel reads its partition table
 		t.Fatal(err)
 	}
 	if err := v.QMP.Execute(t.Context(), "device_del", map[string]string{"id": "slow"}, nil); err != nil {

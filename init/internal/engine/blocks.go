@@ -2,7 +2,6 @@ package engine
 
 import (
 	"io"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -155,7 +154,8 @@ func (b *blocks) probe() {
 func (b *blocks) next() (rootdev.Device, bool) {
 	for i, dev := range b.queue {
 		if _, busy := b.reading[dev.Name]; !busy {
-			b.queue = slices.Delete(b.queue, i, i+1)
+			copy(b.queue[1:], b.queue[:i]) // i is 0 but for the few that are being read
+			b.queue = b.queue[1:]
 			return dev, true
 		}
 	}

@@ -20,7 +20,6 @@ package engine
 import (
 	"context"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -394,24 +393,5 @@ func (e *engine) obeyed(order handoff.Verb) bool {
 func (e *engine) tell(v handoff.Verb, text string) {
 	if err := e.link.Send(handoff.Message{Verb: v, Text: text}); err != nil {
 		e.log.Errorf("guard: %v", err)
-	}
-}
-
-// readSeqnum returns the number of the last uevent that the kernel has sent,
-// 0 if it does not say.
-func readSeqnum() uint64 {
-	b, err := os.ReadFile("/sys/kernel/uevent_seqnum")
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-	return n
-}
-
-// poke makes c readable without waiting.
-func poke(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

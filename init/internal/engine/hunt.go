@@ -63,9 +63,9 @@ type rootResult struct {
 // startHunt begins to look for what root= names.
 func (e *engine) startHunt() {
 	// An engine that died may have left its mounts.
-	for unmount(sysroot) == nil {
-	}
-	for unmount(overlayDir+"/lower") == nil || unmount(overlayDir) == nil {
+	for _, dir := range []string{sysroot, overlayDir + "/rw", overlayDir + "/lower"} {
+		for unmount(dir) == nil {
+		}
 	}
 	ref, err := rootdev.ParseRoot(e.params.Root)
 	if err == nil && ref.Kind == rootdev.ByGPTAuto {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"slices"
 	"sync"
 
 	"hapax/init/internal/rootdev"
@@ -24,7 +23,8 @@ type linker struct {
 
 	mu      sync.Mutex
 	held    bool
-	pending []string // names of devices, each once
+	pending []string        // names of devices, each once
+	waiting map[string]bool // the same
 }
 
 func newLinker(dev string, sys rootdev.SysFS, finder *rootdev.Finder, warnf func(format string, args ...any)) (*linker, error) {
@@ -32,7 +32,7 @@ func newLinker(dev string, sys rootdev.SysFS, finder *rootdev.Finder, warnf func
 	if err != nil {
 		return nil, err
 	}
-	l := &linker{finder: finder, links: links, sys: sys, warnf: warnf, held: true, wake: make(chan struct{}, 1)}
+	l := &linker{finder: finder, links: links, sys: sys, warnf: warnf, held: true, wake: make(chan struct{}, 1), waiting: map[string]bool{}}
 	go l.run()
 	return l, nil
 }
@@ -45,7 +45,8 @@ func (l *linker) touch(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, name := range names {
-		if !slices.Contains(l.pending, name) {
+		if !l.waiting[name] {
+			l.waiting[name] = true
 			l.pending = append(l.pending, name)
 		}
 	}
@@ -88,5 +89,6 @@ func (l *linker) next() (name string, ok bool) {
 	}
 	name = l.pending[0]
 	l.pending = l.pending[1:]
+	delete(l.waiting, name)
 	return name, true
 }

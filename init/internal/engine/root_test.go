@@ -184,6 +184,18 @@ func TestParseLoaderPartition(t *testing.T) {
 	}
 }
 
+func FuzzParseLoaderPartition(f *testing.F) {
+	f.Add([]byte("\x06\x00\x00\x002\x00b\x00-\x00\x00\x00"))
+	f.Add([]byte("\x06\x00\x00"))
+	f.Add([]byte("\x06\x00\x00\x00/\x00"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		uuid, err := parseLoaderPartition(content)
+		if (err == nil) != (uuid != "") || strings.Trim(uuid, "0123456789abcdef-") != "" {
+			t.Errorf("parseLoaderPartition(%q) = %q, %v", content, uuid, err)
+		}
+	})
+}
+
 // A console notes what is written to it.
 type console struct {
 	mu    sync.Mutex

@@ -111,13 +111,16 @@ type Finder struct {
 	mu   sync.Mutex       // protects what follows; never held while a device is read
 	root string           // name of the device that matched, "" if none has
 	seen map[string]*Seen // by name
+	// parts has the names of the partitions that were offered by that of their disk, which need not have been.
+	// Machines with thousands of disks are why it is kept.
+	parts map[string][]string
 }
 
 // New returns a Finder for the device that ref names. The zero Ref matches nothing: such a Finder
 // only keeps records. sys is the file system at /sys, from which the links of a device are named; nil if
 // nothing is looked for by a link.
 func New(ref Ref, sys SysFS) *Finder {
-	return &Finder{ref: ref, sys: sys, seen: make(map[string]*Seen)}
+	return &Finder{ref: ref, sys: sys, seen: make(map[string]*Seen), parts: make(map[string][]string)}
 }
 
 // Offer probes dev, whose contents open gives, and reports whether the root is there now. It does so once:
@@ -143,6 +146,10 @@ func (f *Finder) Offer(dev Device, open Opener) (match bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen[dev.Name] = &s
+	if disk, _ := dev.parent(); disk != "" && !slices.Contains(f.parts[disk], dev.Name) {
+		f.parts[disk] = append(f.parts[disk], dev.Name)
+		slices.Sort(f.parts[disk])
+	}
 	if s.Err != nil && !errors.Is(s.Err, ErrUnknown) {
 		err = fmt.Errorf("probe %s: %w", dev.Name, s.Err)
 	}
@@ -151,9 +158,9 @@ func (f *Finder) Offer(dev Device, open Opener) (match bool, err error) {
 	if dev.Partition {
 		return match, err
 	}
-	for _, other := range f.sorted() {
-		if disk, _ := other.parent(); disk == dev.Name {
-			m, claimErr := f.claim(other)
+	for _, name := range f.parts[dev.Name] {
+		if s := f.seen[name]; s != nil { // one name may have been that of several devices
+			m, claimErr := f.claim(s)
 			match, err = match || m, cmp.Or(claimErr, err)
 		}
 	}
@@ -273,6 +280,18 @@ func (s *Seen) readable() bool {
 func (f *Finder) Remove(name string) (duplicates []Device) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if s := f.seen[name]; s != nil {
+		disk, _ := s.parent()
+		rest := f.parts[disk][:0]
+		for _, part := range f.parts[disk] {
+			if part != name {
+				rest = append(rest, part)
+			}
+		}
+		if f.parts[disk] = rest; len(rest) == 0 {
+			delete(f.parts, disk)
+		}
+	}
 	delete(f.seen, name)
 	if f.root != name {
 		return nil
@@ -321,13 +340,7 @@ func (f *Finder) Record(name string) (Seen, bool) {
 func (f *Finder) Partitions(disk string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var names []string
-	for _, s := range f.sorted() {
-		if parent, _ := s.parent(); parent == disk {
-			names = append(names, s.Name)
-		}
-	}
-	return names
+	return append([]string(nil), f.parts[disk]...)
 }
 
 // Root returns the record of the device that matched, and false if none has.
