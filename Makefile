@@ -15,7 +15,7 @@ RUN     ?=
 # make storm: options of tests/storm, such as STORM="--cpus 8,64 --kernels stats,nomerge --contenders hapax,udevd,oracle"
 STORM   ?=
 
-.PHONY: help build run image test test-upcalls unit race vet lint fmt fuzz differential bench bench-index bench-boot bench-upcall bench-width storm cross check clean
+.PHONY: help build run image test test-full test-upcalls unit race vet lint fmt fuzz differential bench bench-index bench-boot bench-upcall bench-width storm cross check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,8 +47,13 @@ test: build vet cross ## everything that CI runs: vet, cross-builds, unit, names
 unit: ## the tests that need no root and no QEMU, in seconds
 	$(GO) test -short ./...
 
-test-upcalls: build ## the tests of the kernel's own requests, on 64 processors and a thousand times
-	HAPAX_UPCALL_CPUS=64 HAPAX_UPCALL_ROUNDS=1000 HAPAX_TEST_SLOW=10 $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='Upcall|Circles|UnknownType' ./tests
+test-full: ## make test, with the tests that take minutes each
+	HAPAX_TEST_FULL=1 $(MAKE) test
+
+test-upcalls: build ## the tests of the kernel's own requests, then their storm on 64 processors and a thousand rounds of it
+	HAPAX_TEST_SLOW=10 $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='Upcalls|Circles|UnknownType' ./tests
+	HAPAX_TEST_SLOW=10 HAPAX_UPCALL_CPUS=64 $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='UpcallStorm' ./tests
+	HAPAX_TEST_SLOW=10 HAPAX_UPCALL_ROUNDS=1000 $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='UpcallStorm' ./tests
 
 race: ## unit and namespace tests under the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v '/tests$$')

@@ -37,6 +37,15 @@ func needQEMU(t *testing.T) *lab.Lab {
 	return l
 }
 
+// needTime leaves a test, which takes a minute and more, to make test-full. What it holds in many combinations another test
+// holds in one.
+func needTime(t *testing.T) {
+	t.Helper()
+	if os.Getenv("HAPAX_TEST_FULL") == "" {
+		t.Skip("takes more than a minute: left to make test-full")
+	}
+}
+
 // eachKernel runs a test once for each kernel of the lab.
 func eachKernel(t *testing.T, test func(t *testing.T, l *lab.Lab, spec lab.KernelSpec, k debian.Kernel)) {
 	l := needQEMU(t)

@@ -59,6 +59,7 @@ func links(t *testing.T, c guest.Client, wanted func([]string) bool) []string {
 // TestDiskLinks compares the links of a running image with those that Debian's systemd-udevd makes on the same machine,
 // then takes a disk away and looks whether its links go with it.
 func TestDiskLinks(t *testing.T) {
+	needTime(t)
 	l, k := needFirst(t)
 	m := linkMachine(t, l, k.Vmlinuz)
 

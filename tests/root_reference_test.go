@@ -121,6 +121,7 @@ func rootFolder(t *testing.T, l *lab.Lab) string {
 
 // TestRootReferences boots into roots that are named by other things than their contents.
 func TestRootReferences(t *testing.T) {
+	needTime(t)
 	l := needQEMU(t)
 	for _, tt := range references() {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 // make test-upcalls sets these for a larger storm.
 const (
 	stormCPUs   = "HAPAX_UPCALL_CPUS"   // processors of the guest; 8 if not set
-	stormRounds = "HAPAX_UPCALL_ROUNDS" // rounds in which a module comes and goes; 40 if not set
+	stormRounds = "HAPAX_UPCALL_ROUNDS" // rounds in which a module comes and goes; 20 if not set
 )
 
 func setting(t *testing.T, name string, normal int) int {
@@ -102,7 +102,7 @@ func checkStorm(t *testing.T, asks guest.Asks, r report) {
 // the same instant; in the end removals and requests come at the same instant, too.
 func tryRounds(t *testing.T, c guest.Client, before coldplugged, r report) {
 	t.Helper()
-	rounds := setting(t, stormRounds, 40)
+	rounds := setting(t, stormRounds, 20)
 	uevent := ""
 	for _, d := range before.devices {
 		if strings.HasPrefix(d.Modalias, strings.TrimSuffix(entropy, "*")) {
