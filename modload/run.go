@@ -11,9 +11,9 @@ import (
 // DefaultWorkers is the number of loads that run at one time unless Options
 // says otherwise: two per CPU, for an init function waits for its hardware more
 // than it computes; at least 8, from where one CPU gains nothing by more
-// (docs/bench-loading.md); and at most 32, for every load ends in work that the
-// kernel does for one at a time.
-func DefaultWorkers() int { return min(max(2*runtime.NumCPU(), 8), 32) }
+// and at most 16, for every load ends in work that the kernel does for one at a
+// time, and 64 CPUs lose by more (docs/bench-loading.md).
+func DefaultWorkers() int { return min(max(2*runtime.NumCPU(), 8), 16) }
 
 // maxExpress bounds the loads beside those of the workers. The kernel makes at
 // most 50 requests at a time, so each of them gets on.

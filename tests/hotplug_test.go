@@ -40,7 +40,7 @@ func TestHotplug(t *testing.T) {
 			Extra:  []string{"-netdev", "user,id=net,restrict=on", "-blockdev", nullDisk("disk")},
 		}
 		v := vm.Run(t, l.Logs(), vm.Config{Machine: m})
-		c := client(t, v, time.Minute)
+		c := client(t, v, 3*time.Minute) // the clock counts instructions: a busy host takes its time
 		before := look(t, c)
 		for i, p := range plugs {
 			for _, m := range before.modules {

@@ -50,6 +50,7 @@ var attached = regexp.MustCompile(`\[ *([0-9.]+)\] virtio_blk \S+: \[(vd[a-z])\]
 // TestLateRoot boots beside a disk that fails every read and one with a hostile partition table, takes a third one away
 // while its first block is being read, and then plugs in the root. It is mounted within 100 ms of the guest's clock.
 func TestLateRoot(t *testing.T) {
+	needTime(t)
 	l, k := needFirst(t)
 	image, err := l.HapaxImage(t.Context(), k, "--mode", "universal")
 	if err != nil {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,9 @@ func TestMachine(t *testing.T) {
 func TestStorm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots guests: left to make test")
+	}
+	if os.Getenv("HAPAX_TEST_FULL") == "" {
+		t.Skip("takes minutes; TestAllModules compares the same two in make test: left to make test-full")
 	}
 	l, err := lab.Open(t.Logf)
 	if err != nil {
