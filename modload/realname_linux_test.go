@@ -85,8 +85,12 @@ func TestLoadOfRenamedFile(t *testing.T) {
 		k, m := renamed(t, tt.content, tt.live)
 		k.compression = tt.unpacks
 		res := k.Load(Job{Module: m})
-		if got := outcome(res.Err); got != tt.want || res.Name != tt.other || res.Calls != 1 || res.Duplicates != 1 {
-			t.Errorf("%s: Load = %+v, want %v, the name %q, one call and one duplicate", tt.name, res, tt.want, tt.other)
+		duplicates := 0 // an init function that says EEXIST by itself is none
+		if tt.want == Live {
+			duplicates = 1
+		}
+		if got := outcome(res.Err); got != tt.want || res.Name != tt.other || res.Calls != 1 || res.Duplicates != duplicates {
+			t.Errorf("%s: Load = %+v, want %v, the name %q, one call and %d duplicates", tt.name, res, tt.want, tt.other, duplicates)
 		}
 		if tt.want == Refused && !errors.Is(res.Err, unix.EEXIST) {
 			t.Errorf("%s: error = %v, want EEXIST", tt.name, res.Err)

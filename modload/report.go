@@ -19,7 +19,7 @@ type Counters struct {
 	Live        int `json:"live"`        // modules that a call brought in
 	Refused     int `json:"refused"`     // modules whose init function said no
 	Failed      int `json:"failed"`      // modules that cannot be loaded, dependants of such included
-	Duplicates  int `json:"duplicates"`  // calls answered with EEXIST, EBUSY or ETXTBSY
+	Duplicates  int `json:"duplicates"`  // calls answered with EBUSY, ETXTBSY, or EEXIST by a module that was there
 	Retried     int `json:"retried"`     // refused modules tried again for a new device
 	Abandoned   int `json:"abandoned"`   // modules that Drain came before
 	Removed     int `json:"removed"`     // modules that Remove has taken out

@@ -36,7 +36,7 @@ type LoadFunc func(Job) Result
 type Result struct {
 	Err        error // nil: live. Wraps ErrRefused: the init function said no. Else: failed.
 	Calls      int   // finit_module calls that were made
-	Duplicates int   // those of them that the kernel answered with EEXIST, EBUSY or ETXTBSY
+	Duplicates int   // those of them that the kernel answered with EBUSY, ETXTBSY, or EEXIST by a module that was there
 
 	// Again says that the loads that are under way may be the cause of Err. The
 	// Scheduler calls once more when they have ended; it does so once per module,

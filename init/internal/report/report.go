@@ -26,7 +26,7 @@ type Summary struct {
 	Live       int     `json:"live"`       // modules that a call brought in
 	Refused    int     `json:"refused"`    // modules whose init function said no
 	Failed     int     `json:"failed"`     // modules that cannot be loaded
-	Duplicates int     `json:"duplicates"` // calls answered with EEXIST, EBUSY or ETXTBSY
+	Duplicates int     `json:"duplicates"` // calls answered with EBUSY, ETXTBSY, or EEXIST by a module that was there
 	Upcalls    int     `json:"upcalls"`    // requests of the kernel itself
 	Overruns   int     `json:"overruns"`   // times that the kernel dropped uevents
 	SettleMS   float64 `json:"settle_ms"`  // from the engine's start until it first settled; 0: not settled

@@ -96,6 +96,39 @@ func (c *console) snapshot() []Line {
 	return lines
 }
 
+// An earlyState is how far a kernel has come.
+type earlyState int
+
+const (
+	booting   earlyState = iota
+	diedEarly            // of an exception, before it started init
+	started              // it started init, or something else happened that is for the test to judge
+)
+
+// early looks at all lines so far. It takes none away from a wait.
+func (c *console) early() (state earlyState, news <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.lines {
+		if strings.Contains(l.Text, " as init process") {
+			return started, nil
+		}
+	}
+	switch {
+	case strings.Contains(c.panicked, "Fatal exception"):
+		return diedEarly, nil
+	case c.panicked != "" || c.ended:
+		return started, nil
+	}
+	return booting, c.news
+}
+
+func (c *console) panicLine() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.panicked
+}
+
 // A view is what a search found: the line, or the state of a console that has no such line.
 type view struct {
 	line     string

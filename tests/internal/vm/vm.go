@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -57,6 +58,7 @@ type VM struct {
 	dir     string        // holds the QMP socket
 	slow    float64
 	panics  bool
+	mute    bool // its kernel does not say when it starts init
 }
 
 var errClosed = errors.New("vm: closed")
@@ -74,6 +76,8 @@ func Start(ctx context.Context, cfg Config) (*VM, error) {
 		return nil, err
 	}
 	v := &VM{console: newConsole(), exited: make(chan struct{}), dir: dir, slow: slow, panics: cfg.Panics}
+	args := strings.Fields(cfg.Machine.Append)
+	v.mute = cfg.Panics || slices.Contains(args, "quiet") || !slices.Contains(args, "console=ttyS0")
 	if cfg.Limit == 0 {
 		cfg.Limit = defaultLimit
 	}

@@ -194,3 +194,36 @@ func TestConsoleBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestEarlyDeath tells a kernel that died before it started init from one whose death a test has to see.
+func TestEarlyDeath(t *testing.T) {
+	const (
+		oops  = "[    2.49] Kernel panic - not syncing: Fatal exception in interrupt\n"
+		init  = "[    2.50] Run /init as init process\n"
+		noOne = "[    2.60] Kernel panic - not syncing: VFS: Unable to mount root fs\n"
+	)
+	tests := []struct {
+		name, text string
+		end        bool
+		want       earlyState
+	}{
+		{name: "boots", text: "[    0.0] Linux version\n", want: booting},
+		{name: "has started init", text: init, want: started},
+		{name: "died before", text: oops, want: diedEarly},
+		{name: "died after", text: init + oops, want: started},
+		{name: "has no init", text: noOne, want: started},
+		{name: "ended", text: "SeaBIOS\n", end: true, want: started},
+	}
+	for _, tt := range tests {
+		c := newConsole()
+		if _, err := c.Write([]byte(tt.text)); err != nil {
+			t.Fatal(err)
+		}
+		if tt.end {
+			c.end()
+		}
+		if got, _ := c.early(); got != tt.want {
+			t.Errorf("%s: early = %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
