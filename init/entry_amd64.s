@@ -1,4 +1,4 @@
-#include "textflag.h"
+#include "entry.h"
 
 // hapax_start is where the program begins (-E, in the Makefile), before the Go
 // runtime does. Each request_module(9) of the kernel starts
@@ -24,13 +24,6 @@
 #define SYS_connect    42
 #define SYS_sendmsg    46
 #define SYS_exit_group 231
-
-#define AF_UNIX        1
-#define SOCK_SEQPACKET 5
-#define MSG_NOSIGNAL   0x4000
-
-// An answer has at most 8.3 KiB: two long fields, a name and a text.
-#define BUFFER 0x4000
 
 TEXT hapax_start(SB),NOSPLIT|NOFRAME,$0
 	MOVQ SP, R12
@@ -199,26 +192,3 @@ close:
 runtime:
 	MOVQ R12, SP
 	JMP  _rt0_amd64_linux(SB)
-
-DATA modprobe<>(SB)/8, $"modprobe"
-GLOBL modprobe<>(SB), RODATA|NOPTR, $8
-DATA variable<>(SB)/8, $"MODPROBE"
-GLOBL variable<>(SB), RODATA|NOPTR, $8
-
-// struct sockaddr_un: AF_UNIX, and control.Path.
-DATA address<>+0(SB)/2, $AF_UNIX
-DATA address<>+2(SB)/19, $"/run/hapax/control\x00"
-GLOBL address<>(SB), RODATA|NOPTR, $21
-
-// A request without the name at its end.
-DATA request<>(SB)/19, $"hapax/1\x00load\x00query="
-GLOBL request<>(SB), RODATA|NOPTR, $19
-
-DATA end<>(SB)/4, $"end\x00"
-GLOBL end<>(SB), RODATA|NOPTR, $4
-DATA module<>(SB)/8, $"\x00module\x00"
-GLOBL module<>(SB), RODATA|NOPTR, $8
-DATA blacklisted<>(SB)/8, $"blacklis"
-GLOBL blacklisted<>(SB), RODATA|NOPTR, $8
-DATA busy<>(SB)/4, $"busy"
-GLOBL busy<>(SB), RODATA|NOPTR, $4

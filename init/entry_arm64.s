@@ -1,4 +1,4 @@
-#include "textflag.h"
+#include "entry.h"
 
 // hapax_start is what entry_amd64.s describes.
 //
@@ -12,12 +12,6 @@
 #define SYS_socket     198
 #define SYS_connect    203
 #define SYS_sendmsg    211
-
-#define AF_UNIX        1
-#define SOCK_SEQPACKET 5
-#define MSG_NOSIGNAL   0x4000
-
-#define BUFFER 0x4000
 
 TEXT hapax_start(SB),NOSPLIT|NOFRAME,$0
 	MOVD RSP, R19
@@ -185,26 +179,3 @@ close:
 runtime:
 	MOVD R19, RSP
 	JMP  _rt0_arm64_linux(SB)
-
-DATA modprobe<>(SB)/8, $"modprobe"
-GLOBL modprobe<>(SB), RODATA|NOPTR, $8
-DATA variable<>(SB)/8, $"MODPROBE"
-GLOBL variable<>(SB), RODATA|NOPTR, $8
-
-// struct sockaddr_un: AF_UNIX, and control.Path.
-DATA address<>+0(SB)/2, $AF_UNIX
-DATA address<>+2(SB)/19, $"/run/hapax/control\x00"
-GLOBL address<>(SB), RODATA|NOPTR, $21
-
-// A request without the name at its end.
-DATA request<>(SB)/19, $"hapax/1\x00load\x00query="
-GLOBL request<>(SB), RODATA|NOPTR, $19
-
-DATA end<>(SB)/4, $"end\x00"
-GLOBL end<>(SB), RODATA|NOPTR, $4
-DATA module<>(SB)/8, $"\x00module\x00"
-GLOBL module<>(SB), RODATA|NOPTR, $8
-DATA blacklisted<>(SB)/8, $"blacklis"
-GLOBL blacklisted<>(SB), RODATA|NOPTR, $8
-DATA busy<>(SB)/4, $"busy"
-GLOBL busy<>(SB), RODATA|NOPTR, $4
