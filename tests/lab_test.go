@@ -24,12 +24,14 @@ var (
 // panic on the console.
 const bootArgs = "console=ttyS0 oops=panic no_timer_check mitigations=off nowatchdog "
 
-// needQEMU leaves a test to make test when only the unit tier runs, and returns the lab otherwise.
+// needQEMU leaves a test to make test when only the unit tier runs, and returns the lab otherwise. As many of its callers run
+// at a time as the host has cores: an emulated guest keeps one of them busy, or waits for a time-out.
 func needQEMU(t *testing.T) *lab.Lab {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots guests: left to make test")
 	}
+	t.Parallel()
 	l, err := openLab()
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +52,10 @@ func needTime(t *testing.T) {
 func eachKernel(t *testing.T, test func(t *testing.T, l *lab.Lab, spec lab.KernelSpec, k debian.Kernel)) {
 	l := needQEMU(t)
 	for _, spec := range lab.Kernels() {
-		t.Run(spec.Name, func(t *testing.T) { test(t, l, spec, kernel(t, l, spec)) })
+		t.Run(spec.Name, func(t *testing.T) {
+			t.Parallel()
+			test(t, l, spec, kernel(t, l, spec))
+		})
 	}
 }
 

@@ -56,7 +56,6 @@ func nullDisk(name string) string {
 // TestMatrix boots the universal image: all drivers are bound, and each module was inserted once.
 func TestMatrix(t *testing.T) {
 	eachKernel(t, func(t *testing.T, l *lab.Lab, spec lab.KernelSpec, k debian.Kernel) {
-		t.Parallel() // a guest of many CPUs keeps one core of the host busy
 		got, r := coldplugBy(t, l, matrix(spec, k), shellImage(t, l, k, "--mode", "universal"))
 		checkUneventful(t, r, got)
 		drivers := bound(got.devices)
@@ -94,7 +93,6 @@ var unlike = map[string]string{
 // same modules: the same modules are live, and the same devices are bound to the same drivers.
 func TestAllModules(t *testing.T) {
 	eachKernel(t, func(t *testing.T, l *lab.Lab, spec lab.KernelSpec, k debian.Kernel) {
-		t.Parallel() // a guest of many CPUs keeps one core of the host busy
 		m := matrix(spec, k)
 		image := shellImage(t, l, k, "--mode", "all", "--compression", "none")
 		got, r := coldplugBy(t, l, m, image)

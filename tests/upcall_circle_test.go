@@ -42,7 +42,7 @@ func TestCircles(t *testing.T) {
 	l, k := needFirst(t)
 	for _, traced := range []bool{true, false} {
 		t.Run(fmt.Sprintf("traced=%t", traced), func(t *testing.T) {
-			t.Parallel() // a counted clock keeps one core of the host busy
+			t.Parallel()
 			c := bootCircles(t, l, k, traced)
 			r := ask[report](t, c, guest.Report, "")
 			if traced {

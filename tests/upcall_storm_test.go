@@ -37,7 +37,6 @@ func setting(t *testing.T, name string, normal int) int {
 // time.
 func TestUpcallStorm(t *testing.T) {
 	l := needQEMU(t)
-	t.Parallel() // a counted clock keeps one core of the host busy
 	spec := lab.Kernels()[1]
 	k := kernel(t, l, spec)
 	m := matrix(spec, k)

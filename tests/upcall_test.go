@@ -147,6 +147,7 @@ func TestUpcalls(t *testing.T) {
 	l := needQEMU(t)
 	for _, spec := range lab.Kernels()[:2] {
 		t.Run(spec.Name, func(t *testing.T) {
+			t.Parallel()
 			k := kernel(t, l, spec)
 			v := vm.Run(t, l.Logs(), vm.Config{Limit: 4 * time.Minute, Machine: qemu.Machine{
 				Kernel: k.Vmlinuz, CPUs: 2, Initrd: upcallImage(t, l, k, upcallConfig), Append: bootArgs + "quiet " + guest.UpcallArgs,
@@ -201,7 +202,6 @@ func tryWithoutSocket(t *testing.T, c guest.Client) {
 // engine is what answers.
 func TestUnknownType(t *testing.T) {
 	l, k := needFirst(t)
-	t.Parallel() // a counted clock keeps one core of the host busy
 	v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
 		Kernel: k.Vmlinuz, Icount: true, Initrd: shellImage(t, l, k, "--mode", "universal"), Disks: []string{rootDisk(t, l, nil).File},
 		Append: bootArgs + "quiet root=UUID=" + rootUUID + " rootfstype=hxnone " + guest.UpcallArgs,
