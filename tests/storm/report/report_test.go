@@ -52,12 +52,16 @@ func TestVerdicts(t *testing.T) {
 		change func(r *Run)
 		want   []string
 	}{
-		"all kept":       {func(*Run) {}, nil},
-		"tried again":    {func(r *Run) { r.Hapax.Retried = 2; r.Trace.Finit.Total += 2 }, nil},
-		"one call more":  {func(r *Run) { r.Trace.Finit.Total++ }, []string{"finit_module calls = live + refused"}},
-		"calls lost":     {func(r *Run) { r.Trace.Lost = true }, []string{"finit_module calls = live + refused"}},
-		"init_module":    {func(r *Run) { r.Trace.Finit.Total--; r.Trace.Init.Total++ }, []string{"finit_module calls = live + refused"}},
-		"EEXIST":         {func(r *Run) { r.Trace.Finit.Results["EEXIST"] = 1 }, []string{"no call for a module that is there or on its way"}},
+		"all kept":      {func(*Run) {}, nil},
+		"tried again":   {func(r *Run) { r.Hapax.Retried = 2; r.Trace.Finit.Total += 2 }, nil},
+		"one call more": {func(r *Run) { r.Trace.Finit.Total++ }, []string{"finit_module calls = live + refused"}},
+		"calls lost":    {func(r *Run) { r.Trace.Lost = true }, []string{"finit_module calls = live + refused"}},
+		"init_module":   {func(r *Run) { r.Trace.Finit.Total--; r.Trace.Init.Total++ }, []string{"finit_module calls = live + refused"}},
+		"EEXIST":        {func(r *Run) { r.Trace.Finit.Results["EEXIST"] = 1 }, []string{"no call for a module that is there or on its way"}},
+		"own EEXIST": {func(r *Run) {
+			r.Trace.Finit.Results = map[string]int{"0": 3, "EEXIST": 1}
+			r.Boot = []byte(`{"modules":[{"state":"refused","error":"load pcc_cpufreq: finit_module: refused by its init function: file exists"}]}`)
+		}, nil},
 		"ETXTBSY":        {func(r *Run) { r.Trace.Init.Results = map[string]int{"ETXTBSY": 1} }, []string{"no call for a module that is there or on its way"}},
 		"decompress":     {func(r *Run) { r.Stats.FailedDecompress = 1 }, []string{"the kernel counts no failed load"}},
 		"waste":          {func(r *Run) { r.Stats.Wasted = 1 }, []string{"no memory wasted"}},
