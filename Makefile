@@ -44,6 +44,7 @@ run: image ## boot build/universal.img in QEMU on this terminal (Ctrl-A x quits)
 # The time limits of guests are for those that hang; on a host that does more than these tests nothing else hits them.
 test: export HAPAX_TEST_SLOW ?= 3
 test: build vet cross ## everything that CI runs: vet, cross-builds, unit, namespace and QEMU tests
+	cd tests/storm/plot && $(GO) vet . && $(GO) test .
 	$(SETUP) --for test -- $(GO) test -race -timeout 24m ./...
 
 unit: ## the tests that need no root and no QEMU, in seconds
@@ -82,7 +83,7 @@ differential: ## the comparisons with modprobe on complete module trees, ROUNDS 
 	HAPAX_ROUNDS=$(ROUNDS) $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='LikeModprobe|ByModprobe' ./modload/modindex
 
 bench: ## the Go benchmarks
-	$(SETUP) --for test -- $(GO) test -run='^$$' -bench=. -benchmem ./uevent ./coldplug ./modload/...
+	$(SETUP) --for test -- $(GO) test -run='^$$' -bench=. -benchmem ./uevent ./coldplug ./modload/... ./init/internal/engine
 
 bench-index: ## the module index beside libkmod and a plain list, on the full tree; for benchstat -col /by
 	$(SETUP) --for test -- $(GO) test -count=10 -benchtime=40ms -run='^$$' -bench=Index ./modload/modindex

@@ -3,6 +3,7 @@ package guard
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,7 +25,7 @@ func (g *guard) startEngine() {
 		return
 	}
 	defer end.Close()
-	env := append(os.Environ(), "HAPAX_RESTARTS="+strconv.Itoa(g.restarts))
+	env := append(os.Environ(), "HAPAX_RESTARTS="+strconv.Itoa(g.restarts), engineProcs())
 	if g.noRoot {
 		env = append(env, "HAPAX_NOROOT=1")
 	}
@@ -42,6 +43,17 @@ func (g *guard) startEngine() {
 	g.engine, g.link, g.since = pid, link, time.Now()
 	go g.listen(link)
 }
+
+// engineProcs bounds the threads of the engine that run Go code at a time, on a
+// machine of many processors: its work is one walk, one table and short answers,
+// and a loader thread in a system call does not count. The runtime would keep
+// memory for each processor and wake a thread on each to collect garbage. A value
+// of the environment, which stands before it, is the one that counts.
+func engineProcs() string {
+	return "GOMAXPROCS=" + strconv.Itoa(min(runtime.NumCPU(), maxEngineProcs))
+}
+
+const maxEngineProcs = 4
 
 // listen passes on the messages of one engine until its line ends.
 func (g *guard) listen(link *handoff.Peer) {
