@@ -81,9 +81,12 @@ func references() []reference {
 	}
 	return []reference{
 		{"PARTNROFF", "PARTUUID=" + espPartUUID + "/PARTNROFF=1", 0, gpt, "/dev/vda2", "ext4"},
+		{"PARTLABEL", `"PARTLABEL=root / disk"`, 0, gpt, "/dev/vda2", "ext4"},
+		{"MAJOR:MINOR", "254:2", 0, gpt, "/dev/vda2", "ext4"},
 		{"by-id", "/dev/disk/by-id/virtio-My_Disk-part2", 1, gpt, "/dev/vda2", "ext4"},
 		{"overlay", "overlay:/dev/vda", 0, squashDisk, "/dev/vda", "overlay"},
 		{"9p", "9p:hostroot", 2, shared, "hostroot", "9p"},
+		{"virtiofs", "virtiofs:hostroot", 1, sharedFS, "hostroot", "virtiofs"},
 	}
 }
 

@@ -48,12 +48,16 @@ func (c *Config) Options(name string, aliases ...string) string {
 	if c == nil || len(c.options) == 0 {
 		return ""
 	}
-	list := slices.Clone(c.options[Normalize(name)])
-	for _, alias := range aliases {
-		list = append(list, c.options[Normalize(alias)]...)
+	var list []option
+	for _, key := range append([]string{name}, aliases...) {
+		for _, o := range c.options[Normalize(key)] {
+			// An alias may be the name. (There are few: sorting them all would cost 12 KB of /init.)
+			i, there := slices.BinarySearchFunc(list, o.place, func(a option, place int) int { return cmp.Compare(a.place, place) })
+			if !there {
+				list = slices.Insert(list, i, o)
+			}
+		}
 	}
-	slices.SortFunc(list, func(a, b option) int { return cmp.Compare(a.place, b.place) })
-	list = slices.Compact(list) // an alias may be the name
 	texts := make([]string, len(list))
 	for i, o := range list {
 		texts[i] = o.text

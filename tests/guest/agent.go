@@ -80,6 +80,8 @@ func do(command, argument string, events *recorder) (any, error) {
 		return cat(argument)
 	case guest.List:
 		return list(argument)
+	case guest.Nodes:
+		return nodes("/dev")
 	case guest.Dmesg:
 		return dmesg()
 	case guest.Insert:

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"hapax/tests/internal/guest"
 )
 
@@ -29,6 +31,32 @@ func devices(sysfs string) ([]guest.Device, error) {
 		}
 		if dev.Modalias != "" || dev.Driver != "" {
 			all = append(all, dev)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// nodes lists the device files and the links below dev. Those that vanish meanwhile are left out.
+func nodes(dev string) ([]guest.Node, error) {
+	all := []guest.Node{}
+	err := filepath.WalkDir(dev, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		n := guest.Node{Name: strings.TrimPrefix(path, dev+"/")}
+		if d.Type()&fs.ModeSymlink != 0 {
+			n.Link, err = os.Readlink(path)
+		} else {
+			var st unix.Stat_t
+			err = unix.Lstat(path, &st)
+			n.Mode, n.UID, n.GID = st.Mode&0o7777, st.Uid, st.Gid
+		}
+		if err == nil {
+			all = append(all, n)
 		}
 		return nil
 	})

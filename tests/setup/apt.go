@@ -24,7 +24,8 @@ func tools() []tool {
 	return []tool{
 		{"qemu-system-x86_64", "qemu-system-x86", true},
 		{"depmod", "kmod", true},
-		{"mkfs.ext4", "e2fsprogs", false}, // the root file systems of guests
+		{"mkfs.ext4", "e2fsprogs", false},   // the root file systems of guests
+		{"mmdebstrap", "mmdebstrap", false}, // the roots of TestDebian
 		// What rootdev's prober is compared with blkid on.
 		{"cryptsetup", "cryptsetup-bin", false},
 		{"genisoimage", "genisoimage", false},
@@ -47,8 +48,21 @@ func tools() []tool {
 		{"xz", "xz-utils", false},
 		{"zstd", "zstd", false},
 		{"lz4", "lz4", false},
+		{"bzip2", "bzip2", false}, // formats that only others write
+		{"lzop", "lzop", false},
+		{"kernel-install", "systemd", false},
 		{"qemu-aarch64-static", "qemu-user-static", false}, // runs init/entry_arm64.s
-		{"gcc", "gcc", false},                              // links the race detector
+		// What images that firmware starts are compared with.
+		{"/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "systemd-boot-efi", false},
+		{"/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so", "libengine-pkcs11-openssl", false},
+		{"bsdtar", "libarchive-tools", false},
+		{"objdump", "binutils", false},
+		{"openssl", "openssl", false},
+		{"osslsigncode", "osslsigncode", false},
+		{"qemu-img", "qemu-utils", false},
+		{"sbverify", "sbsigntool", false},
+		{"softhsm2-util", "softhsm2", false},
+		{"gcc", "gcc", false}, // links the race detector
 		{"/usr/include/stdlib.h", "libc6-dev", false},
 		{"make", "make", false}, // builds the test modules, with gcc and the kernel's objtool, which needs the library
 		{"/usr/lib/x86_64-linux-gnu/libelf.so.1", "libelf1", false},

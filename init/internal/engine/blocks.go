@@ -53,6 +53,13 @@ func (b *blocks) found(devpath string, d *coldplug.Block) {
 	})
 }
 
+// added passes on that a device of any subsystem may have a new device file.
+func (b *blocks) added(ev *uevent.Event) {
+	if name, ok := ev.Var("DEVNAME"); ok && b != nil {
+		b.links.own(name)
+	}
+}
+
 // event offers the device of a uevent, or forgets it.
 func (b *blocks) event(ev *uevent.Event) {
 	name, _ := ev.Var("DEVNAME")

@@ -221,6 +221,7 @@ func (e *engine) handle(ev *uevent.Event) {
 		for _, alias := range ev.Vars("MODALIAS") {
 			e.modules.request(alias, modload.Origin{Kind: modload.Uevent, By: ev.DevPath})
 		}
+		e.blocks.added(ev)
 	}
 	switch {
 	case ev.Subsystem == "block":

@@ -6,9 +6,10 @@ import (
 	"hapax/init/internal/rootdev"
 )
 
-// A linker keeps the links below /dev/disk. It is told which devices are news
-// and looks up for itself what there is to say of them, so that the last news
-// counts, whatever the order. One goroutine makes all links.
+// A linker keeps the links below /dev and the owners of device files. It is
+// told which devices are news and looks up for itself what there is to say of
+// them, so that the last news counts, whatever the order. One goroutine does it
+// all.
 //
 // The root does not wait for links: making them is held until the machine is
 // settled or there is no root to look for. A boot that is through before that
@@ -17,6 +18,7 @@ type linker struct {
 	finder *rootdev.Finder
 	links  *rootdev.Links
 	sys    rootdev.SysFS
+	owners *owners // nil if the image has no groups
 	warnf  func(format string, args ...any)
 
 	wake chan struct{}
@@ -32,7 +34,14 @@ func newLinker(dev string, sys rootdev.SysFS, finder *rootdev.Finder, warnf func
 	if err != nil {
 		return nil, err
 	}
-	l := &linker{finder: finder, links: links, sys: sys, warnf: warnf, held: true, wake: make(chan struct{}, 1), waiting: map[string]bool{}}
+	owners, err := openOwners(dev, groupFile, sys)
+	if err != nil {
+		warnf("%v", err)
+	}
+	l := &linker{
+		finder: finder, links: links, sys: sys, owners: owners, warnf: warnf,
+		held: true, wake: make(chan struct{}, 1), waiting: map[string]bool{},
+	}
 	go l.run()
 	return l, nil
 }
@@ -55,6 +64,13 @@ func (l *linker) touch(names ...string) {
 	}
 }
 
+// own says that there may be a new device file.
+func (l *linker) own(name string) {
+	if l != nil && l.owners != nil {
+		l.touch(name)
+	}
+}
+
 // release lets the links be made, from now on.
 func (l *linker) release() {
 	if l == nil {
@@ -67,6 +83,8 @@ func (l *linker) release() {
 }
 
 func (l *linker) run() {
+	<-l.wake
+	l.touch(l.owners.all()...)
 	for range l.wake {
 		for name, ok := l.next(); ok; name, ok = l.next() {
 			var links []string
@@ -74,6 +92,9 @@ func (l *linker) run() {
 				links = rootdev.Names(l.sys, seen)
 			}
 			if err := l.links.Set(name, links); err != nil {
+				l.warnf("%v", err)
+			}
+			if err := l.owners.set(name); err != nil {
 				l.warnf("%v", err)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -189,17 +190,19 @@ func findModules(root, release string) (string, error) {
 	if st, err := os.Stat(dir); err == nil && st.IsDir() {
 		return dir, nil
 	}
-	var others []string
-	entries, err := os.ReadDir(root)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	for _, entry := range entries {
-		others = append(others, entry.Name())
-	}
-	if len(others) == 0 {
+	f, err := os.Open(root)
+	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	others, err := f.Readdirnames(-1)
+	if err != nil || len(others) == 0 {
+		return "", err
+	}
+	slices.Sort(others)
 	return "", fmt.Errorf("this image is for kernel %s, but the running kernel is %s: "+
 		"build an image for it (hapax build --modules-dir %s)", strings.Join(others, ", "), release, dir)
 }

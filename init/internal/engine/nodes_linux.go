@@ -26,6 +26,9 @@ func (e *engine) makeNodes() {
 	if err := makeNodes("/dev", nodes); err != nil {
 		e.log.Warnf("%v", err)
 	}
+	for _, n := range nodes {
+		e.blocks.links.own(n.Name)
+	}
 }
 
 // makeNodes makes the device files whose first open loads a module, as

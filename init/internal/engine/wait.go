@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"hapax/init/internal/cmdline"
 	"hapax/init/internal/klog"
 )
 
@@ -39,7 +40,7 @@ func (h *hunt) progress(console io.Writer) {
 	defer tick.Stop()
 	for ; !h.ended.Load(); <-tick.C {
 		limit := ""
-		if h.params.Timeout > 0 && !h.leaving.Load() { // Forever is below 0
+		if h.params.Timeout != cmdline.Forever && !h.leaving.Load() {
 			limit = " of " + h.params.Timeout.String()
 		}
 		line := fmt.Sprintf("hapax: waiting for %s, %.0f s%s", h.awaited(), time.Since(began).Seconds(), limit)

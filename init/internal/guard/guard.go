@@ -46,6 +46,10 @@ const (
 	// not the machine.
 	exitGrace = 500 * time.Millisecond
 
+	// doneGrace is how long an engine that has said that it is done may take to
+	// end. One that has read a dead disk cannot: the kernel waits for the read.
+	doneGrace = 25 * time.Millisecond
+
 	// An engine that has lived so long starts with a clean record.
 	healthy = time.Minute
 
@@ -213,7 +217,9 @@ func (g *guard) message(m handoff.Message) {
 	case handoff.Break:
 		g.pause(m.Text, func() { g.send(handoff.Go) })
 	case handoff.Done:
-		// Its end is what counts; it may be held up by a thread in a driver.
+		if g.target != nil {
+			g.leave = time.After(doneGrace)
+		}
 	}
 }
 

@@ -5,10 +5,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/cmdline"
+	"hapax/init/internal/handoff"
 	"hapax/init/internal/switchroot"
 )
 
@@ -36,6 +39,26 @@ func TestArguments(t *testing.T) {
 	if err != nil || string(buf[:n]) != "initrd-timestamp=1700000000123456 1500000\n\n" {
 		t.Errorf("the state is %q, %v", buf[:n], err)
 	}
+}
+
+// An engine that is done and does not end, because it has read a dead disk, is
+// not waited for. What an engine says that nobody has let go counts for nothing.
+func TestDoneIsEnough(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &guard{params: cmdline.Parse("")}
+		g.message(handoff.Message{Verb: handoff.Done})
+		if g.leave != nil {
+			t.Error("the guard leaves without a root")
+		}
+		g.target = &switchroot.Target{}
+		g.leave = time.After(g.params.Drain + exitGrace)
+		asked := time.Now()
+		g.message(handoff.Message{Verb: handoff.Done})
+		if at := <-g.leave; at.Sub(asked) != doneGrace {
+			t.Errorf("the guard waits for %v, want %v", at.Sub(asked), doneGrace)
+		}
+	})
 }
 
 func TestNow(t *testing.T) {

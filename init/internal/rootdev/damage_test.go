@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -104,6 +105,7 @@ func spans(kind string) []piece {
 		"swap":     {at(1024, 256), at(4080, 16)},
 		mdType:     {at(0, 512), at(4096, 512)},
 		lvm2Type:   {at(0, 2048)},
+		"bcachefs": {at(bcachefsOffset, 1024)},
 		"luks":     {at(0, 512), at(0x4000, 512)},
 		"dos, gpt": {at(0, 1024), at(1024, 1024)},
 	}[kind]
@@ -119,18 +121,47 @@ func flips(t *testing.T) int {
 	return n
 }
 
-// TestProbeFlips flips bits one by one and then together, in what every mkfs makes.
+// A victim is a device that is damaged.
+type victim struct {
+	kind string
+	load func(t *testing.T) *sparse // a copy for one test
+}
+
+// victims returns one device or more of everything that the prober knows: what every mkfs makes, and what none of Debian's can.
+func victims() (all []victim) {
+	for _, r := range append(recipes(),
+		recipe{"ext2", 64 * mib, `mkfs.ext2 -q -F $I`},
+		recipe{"ext3", 64 * mib, `mkfs.ext3 -q -F $I`},
+		recipe{"ext4", 64 * mib, `mkfs.ext4 -q -F $I`},
+		recipe{lvm2Type, 8 * mib, physicalVolume("")},
+		recipe{"dos, gpt", 64 * mib, `sgdisk -n 1:0:+1M -n 2:0:+1M -c 2:x $I`},
+		recipe{"dos, gpt", 64 * mib, `printf 'label: dos\n1: size=10M\n2: size=20M,type=E\n5: size=5M\n6: size=1M\n' | sfdisk -q $I`}) {
+		all = append(all, victim{r.kind, func(t *testing.T) *sparse { return load(t, r.cook(t)) }})
+	}
+	made := func(kind string, at int64, super []byte) {
+		all = append(all, victim{kind, func(*testing.T) *sparse {
+			const size = 8 * mib
+			return &sparse{size: size, pieces: []piece{{0, make([]byte, 4*mib)}, {size - mib, make([]byte, mib)}, {at, slices.Clone(super)}}}
+		}})
+	}
+	const last = 8 * mib
+	made(mdType, last-64*kib, md0Super(binary.LittleEndian, 4*kib))
+	made(mdType, last-64*kib, md0Super(binary.BigEndian, 4*kib))
+	made(mdType, last-8192, md1Super(last-8192, "host:0"))
+	made(mdType, 0, md1Super(0, "host:1"))
+	made(mdType, 4096, md1Super(4096, "host:2"))
+	made("bcachefs", 0, bcachefsDevice())
+	return all
+}
+
+// TestProbeFlips flips bits one by one and then together.
 func TestProbeFlips(t *testing.T) {
 	t.Parallel()
-	all := append(recipes(),
-		recipe{"ext4", 64 * mib, `mkfs.ext4 -q -F $I`},
-		recipe{"dos, gpt", 64 * mib, `sgdisk -n 1:0:+1M -n 2:0:+1M -c 2:x $I`},
-		recipe{"dos, gpt", 64 * mib, `printf 'label: dos\n1: size=10M\n2: size=20M,type=E\n5: size=5M\n6: size=1M\n' | sfdisk -q $I`})
-	for i, r := range all {
-		t.Run(fmt.Sprint(i, " ", r.kind), func(t *testing.T) {
+	for i, v := range victims() {
+		t.Run(fmt.Sprint(i, " ", v.kind), func(t *testing.T) {
 			t.Parallel()
-			s := load(t, r.cook(t))
-			where := append(spans(r.kind), piece{0, make([]byte, 4096)}, piece{max(0, s.size-66*kib), make([]byte, 66*kib)})
+			s := v.load(t)
+			where := append(spans(v.kind), piece{0, make([]byte, 4096)}, piece{max(0, s.size-66*kib), make([]byte, 66*kib)})
 			rng := rand.New(rand.NewPCG(uint64(i), 7))
 			flip := func() (*byte, byte) {
 				for {
@@ -206,19 +237,19 @@ func restore(t *testing.T, image string, s *sparse, n int64) {
 func TestProbeEveryTruncation(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for _, r := range recipes() {
-		if seen[r.kind] {
+	for _, v := range victims() {
+		if seen[v.kind] {
 			continue
 		}
-		seen[r.kind] = true
-		t.Run(r.kind, func(t *testing.T) {
+		seen[v.kind] = true
+		t.Run(v.kind, func(t *testing.T) {
 			t.Parallel()
-			s := load(t, r.cook(t))
+			s := v.load(t)
 			step := int64(13)
 			if os.Getenv("HAPAX_PROBE_FLIPS") != "" {
 				step = 1
 			}
-			for _, p := range append(spans(r.kind), piece{0, make([]byte, 4096)}) {
+			for _, p := range append(spans(v.kind), piece{0, make([]byte, 4096)}) {
 				for n := p.at; n < min(p.at+int64(len(p.bytes)), s.size); n += step {
 					short := &sparse{size: n, pieces: s.pieces}
 					probeChecked(t, short, n, n)

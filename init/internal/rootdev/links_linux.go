@@ -107,6 +107,9 @@ func (l *Links) point(link, device string) error {
 			target = "../" + target
 		}
 		if there, isLink := entry(folder, name); there && !isLink {
+			if sameDevice(folder, name, target) {
+				return nil // libdevmapper makes nodes where there is no udevd
+			}
 			return unix.EEXIST
 		}
 		have := make([]byte, len(target)+1)
@@ -155,6 +158,13 @@ func entry(folder int, name string) (there, isLink bool) {
 	var st unix.Stat_t
 	err := unix.Fstatat(folder, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil, err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
+}
+
+// sameDevice tells whether two names are nodes of one block device.
+func sameDevice(folder int, a, b string) bool {
+	var x, y unix.Stat_t
+	return unix.Fstatat(folder, a, &x, unix.AT_SYMLINK_NOFOLLOW) == nil && x.Mode&unix.S_IFMT == unix.S_IFBLK &&
+		unix.Fstatat(folder, b, &y, unix.AT_SYMLINK_NOFOLLOW) == nil && y.Mode&unix.S_IFMT == unix.S_IFBLK && x.Rdev == y.Rdev
 }
 
 // in is At below the directory of l.

@@ -98,25 +98,27 @@ func TestMDAgainstBlkid(t *testing.T) {
 	}
 }
 
-// TestLVMAgainstBlkid makes physical volumes on loop devices, for lvm takes no files.
+// physicalVolume is the end of a recipe that makes a physical volume, on a loop device, for lvm takes no files.
+func physicalVolume(options string) string {
+	return `L=$(losetup --find --show $I); trap 'losetup --detach $L' EXIT; pvcreate -q -y` +
+		` --config "devices { obtain_device_list_from_udev=0 use_devicesfile=0 global_filter=[\"a|^$L\$|\",\"r|.*|\"] } backup { backup=0 archive=0 }" ` +
+		options + ` $L 2>&1; `
+}
+
+// TestLVMAgainstBlkid makes physical volumes in all the ways that pvcreate knows.
 func TestLVMAgainstBlkid(t *testing.T) {
 	tool(t, "pvcreate")
-	const (
-		config = ` --config "devices { obtain_device_list_from_udev=0 use_devicesfile=0 global_filter=[\"a|^$L\$|\",\"r|.*|\"] } backup { backup=0 archive=0 }" `
-		pv     = `L=$(losetup --find --show $I); trap 'losetup --detach $L' EXIT; pvcreate -q -y` + config
-		end    = ` $L 2>&1; `
-	)
 	for i, r := range []recipe{
-		{lvm2Type, 8 * mib, pv + end},
-		{lvm2Type, 8*mib + 512, pv + "--norestorefile -u abcdef-0123-4567-89ab-cdef-0123-456789" + end},
-		{lvm2Type, 8 * mib, pv + "--labelsector 0" + end},
-		{lvm2Type, 8 * mib, pv + "--labelsector 2" + end},
-		{lvm2Type, 8 * mib, pv + "--labelsector 3" + end},
-		{lvm2Type, 64 * mib, `mkfs.ext4 -q -F $I; ` + pv + end},
-		{lvm2Type, 8 * mib, pv + end + `printf '\125\252' | dd of=$I bs=1 seek=510 conv=notrunc status=none`},    // a boot sector
-		{"", 8 * mib, pv + end + `printf 'label: dos\n,2M\n' | sfdisk -q --wipe never $I`},                       // the table is younger
-		{"", 8 * mib, pv + end + `printf x | dd of=$I bs=1 seek=1000 conv=notrunc status=none`},                  // a wrong checksum
-		{lvm2Type, 8 * mib, pv + end + `printf 'LUKS\272\276\000\001' | dd of=$I bs=1 conv=notrunc status=none`}, // comes later in the order
+		{lvm2Type, 8 * mib, physicalVolume("")},
+		{lvm2Type, 8*mib + 512, physicalVolume("--norestorefile -u abcdef-0123-4567-89ab-cdef-0123-456789")},
+		{lvm2Type, 8 * mib, physicalVolume("--labelsector 0")},
+		{lvm2Type, 8 * mib, physicalVolume("--labelsector 2")},
+		{lvm2Type, 8 * mib, physicalVolume("--labelsector 3")},
+		{lvm2Type, 64 * mib, `mkfs.ext4 -q -F $I; ` + physicalVolume("")},
+		{lvm2Type, 8 * mib, physicalVolume("") + `printf '\125\252' | dd of=$I bs=1 seek=510 conv=notrunc status=none`},    // a boot sector
+		{"", 8 * mib, physicalVolume("") + `printf 'label: dos\n,2M\n' | sfdisk -q --wipe never $I`},                       // the table is younger
+		{"", 8 * mib, physicalVolume("") + `printf x | dd of=$I bs=1 seek=1000 conv=notrunc status=none`},                  // a wrong checksum
+		{lvm2Type, 8 * mib, physicalVolume("") + `printf 'LUKS\272\276\000\001' | dd of=$I bs=1 conv=notrunc status=none`}, // comes later in the order
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) { compare(t, r, r.cook(t)) })
 	}

@@ -10,7 +10,7 @@ import (
 // Names returns the links below /dev for a device that a Finder has recorded, such as
 // "disk/by-uuid/ABCD-1234", each once. They are those of systemd-udevd 252 by its
 // 60-persistent-storage.rules for disks and partitions of the kinds nvme, sd, sr, vd, xvd, mmcblk, pmem,
-// loop, nbd and cciss. sys is the file system at /sys, from which it reads a few files of the device and of
+// loop, nbd and cciss, and for devices of the device mapper, which are "mapper/NAME" besides. sys is the file system at /sys, from which it reads a few files of the device and of
 // those above it; the same files give the same names.
 //
 // All of it may be hostile. Every name stays below its folder: where udev would go through "..", or take
@@ -18,7 +18,12 @@ import (
 // IDENTIFY data of an ATA disk on a kernel without the vital product data in sysfs, is missing.
 func Names(sys SysFS, s Seen) []string {
 	dev := node{sys, strings.TrimPrefix(s.DevPath, "/")}
-	if !strings.HasPrefix(dev.path, "devices/") || !fs.ValidPath(dev.path) || !persistent(dev.name()) {
+	switch {
+	case !strings.HasPrefix(dev.path, "devices/") || !fs.ValidPath(dev.path):
+		return nil
+	case strings.HasPrefix(dev.name(), "dm-"):
+		return mapped(dev, s)
+	case !persistent(dev.name()):
 		return nil
 	}
 	disk, part := dev, ""
@@ -63,10 +68,13 @@ type names struct {
 }
 
 // add appends the link value in a folder below /dev/disk, if it is good for a name.
-func (n *names) add(dir, value string) {
+func (n *names) add(dir, value string) { n.below("disk/"+dir+"/", value) }
+
+// below appends the link value in a folder below /dev, which ends in a slash, if it is good for a name.
+func (n *names) below(folder, value string) {
 	value = replaceChars(value, "/")
-	link := "disk/" + dir + "/" + value
-	if value == "" || path.Clean(link) != link || !strings.HasPrefix(link, "disk/"+dir+"/") {
+	link := folder + value
+	if value == "" || path.Clean(link) != link || !strings.HasPrefix(link, folder) {
 		return
 	}
 	for word := range strings.SplitSeq(value, "/") {

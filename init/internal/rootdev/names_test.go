@@ -144,7 +144,6 @@ func TestNames(t *testing.T) {
 		{"luks", "devices/virtual/block/loop0 block disk", subject("devices/virtual/block/loop0", Part{}, Info{Type: luksType, Usage: Crypto, UUID: "x y"}), []string{
 			"by-diskseq/7", `by-uuid/x\x20y`,
 		}},
-		{"dm has rules of its own", "devices/virtual/block/dm-0 block disk", subject("devices/virtual/block/dm-0", Part{}, root), nil},
 		{"no such device", "", subject("devices/x/block/sda", Part{}, Info{}), []string{"by-diskseq/7"}},
 		{"a path that leads away", "", Seen{Device: Device{DevPath: "/devices/../../etc/sda", Diskseq: "1"}}, nil},
 		{"another path", "", Seen{Device: Device{DevPath: "/block/sda", Diskseq: "1"}}, nil},

@@ -236,22 +236,28 @@ func TestDeviceRead(t *testing.T) {
 	}
 }
 
+// bcachefsDevice returns the start of a device with a superblock of bcachefs.
+func bcachefsDevice() []byte {
+	dev := make([]byte, 256*512)
+	sb := dev[bcachefsOffset:]
+	le := binary.LittleEndian
+	le.PutUint16(sb[16:], 1025)
+	copy(sb[24:], bcachefsMagics()[0].bytes)
+	copy(sb[40:], "another UUID, of")
+	copy(sb[56:], testUUID)
+	copy(sb[72:], "a label")
+	le.PutUint64(sb[104:], 8)
+	sb[122], sb[123] = 1, 2
+	le.PutUint32(sb[124:], 100)
+	return dev
+}
+
 // TestProbeBcachefs: Debian 12 has neither a mkfs for it nor a blkid that knows it.
 func TestProbeBcachefs(t *testing.T) {
 	t.Parallel()
 	build := func(change func(sb []byte)) []byte {
-		dev := make([]byte, 256*512)
-		sb := dev[bcachefsOffset:]
-		le := binary.LittleEndian
-		le.PutUint16(sb[16:], 1025)
-		copy(sb[24:], bcachefsMagics()[0].bytes)
-		copy(sb[40:], "another UUID, of")
-		copy(sb[56:], testUUID)
-		copy(sb[72:], "a label")
-		le.PutUint64(sb[104:], 8)
-		sb[122], sb[123] = 1, 2
-		le.PutUint32(sb[124:], 100)
-		change(sb)
+		dev := bcachefsDevice()
+		change(dev[bcachefsOffset:])
 		return dev
 	}
 	want := Info{Type: "bcachefs", Usage: Filesystem, UUID: testUUIDText, Label: "a label", Version: "1025"}

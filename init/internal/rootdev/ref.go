@@ -29,7 +29,7 @@ const (
 	ByPartUUID                  // the UUID of a partition, and an offset from its number
 	ByPartLabel                 // the name of a partition
 	ByDevno                     // major and minor number
-	ByLink                      // a link below /dev/disk that only the device's place or serial number gives
+	ByLink                      // a link below /dev that only the device's place, serial number or dm name gives
 	ByGPTAuto                   // the root partition of the disk that was booted from
 	ByVirtioFS                  // no device but the tag of a virtiofs share
 	By9P                        // no device but the tag of a 9p share
@@ -81,7 +81,7 @@ func (r Ref) String() string {
 
 // ParseRoot reads the value of root=: "/dev/NAME" with a name of the kernel's, "UUID=…", "LABEL=…",
 // "PARTUUID=…" with or without "/PARTNROFF=N", "PARTLABEL=…" (a value may stand in quotes), the links
-// /dev/disk/by-…, "MAJOR:MINOR", the same as hexadecimal digits, "gpt-auto", "virtiofs:TAG", "9p:TAG", and
+// /dev/disk/by-… and /dev/mapper/NAME, "MAJOR:MINOR", the same as hexadecimal digits, "gpt-auto", "virtiofs:TAG", "9p:TAG", and
 // "overlay:" before any of those that name a device. Forms known to other tools give an error that is
 // ErrUnsupported.
 func ParseRoot(s string) (Ref, error) {
@@ -157,7 +157,9 @@ func (r *Ref) parsePath(name string) error {
 	folder, link, _ := strings.Cut(name, "/")
 	dir, value, _ := strings.Cut(link, "/")
 	switch {
-	case folder == "mapper" || folder == "md":
+	case folder == "mapper":
+		return r.setLink(name)
+	case folder == "md":
 		return fmt.Errorf("a link of udev is %w", ErrUnsupported)
 	case folder != "disk" || link == "":
 		return checkName(name)
@@ -172,13 +174,18 @@ func (r *Ref) parsePath(name string) error {
 	case "by-partlabel":
 		return r.setLabel(ByPartLabel, decodeLink(value))
 	case "by-id", "by-path", "by-diskseq":
-		r.Kind = ByLink
-		if value == "" || len(name) > 1024 || !fs.ValidPath(name) || strings.Contains(name, "\x00") {
-			return fmt.Errorf("%s is no link below /dev", printable(name))
-		}
-		return nil
+		return r.setLink("disk/" + dir + "/" + value)
 	}
 	return fmt.Errorf("this link of udev is %w", ErrUnsupported)
+}
+
+// setLink takes the name of a link below /dev that only the device's own name, place or number gives.
+func (r *Ref) setLink(name string) error {
+	r.Kind, r.Value = ByLink, name
+	if len(name) > 1024 || !fs.ValidPath(name) || strings.Contains(name, "\x00") {
+		return fmt.Errorf("%s is no link below /dev", printable(name))
+	}
+	return nil
 }
 
 // setDevno reads "8:1", or "801" and "0x801" as the kernel and LILO do: in hexadecimal, with the minor

@@ -72,6 +72,7 @@ func TestParseRootOnly(t *testing.T) {
 		{"/dev/disk/by-id/nvme-a_b-part1", Ref{Kind: ByLink, Value: "disk/by-id/nvme-a_b-part1"}, true, "/dev/disk/by-id/nvme-a_b-part1"},
 		{"/dev/disk/by-id/virtio-a/b", Ref{Kind: ByLink, Value: "disk/by-id/virtio-a/b"}, true, "/dev/disk/by-id/virtio-a/b"},
 		{"/dev/disk/by-path/pci-0000:00:03.0", Ref{Kind: ByLink, Value: "disk/by-path/pci-0000:00:03.0"}, true, "/dev/disk/by-path/pci-0000:00:03.0"},
+		{"/dev/mapper/vg-root", Ref{Kind: ByLink, Value: "mapper/vg-root"}, true, "/dev/mapper/vg-root"},
 		{"/dev/disk/by-diskseq/1", Ref{Kind: ByLink, Value: "disk/by-diskseq/1"}, true, "/dev/disk/by-diskseq/1"},
 		{"gpt-auto", Ref{Kind: ByGPTAuto}, true, "gpt-auto"},
 		{"virtiofs:my root", Ref{Kind: ByVirtioFS, Value: "my root"}, false, `virtiofs:"my root"`},
@@ -97,7 +98,9 @@ func TestParseRootOnly(t *testing.T) {
 func TestParseRootErrors(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"/dev/mapper/vg-root":       "root=/dev/mapper/vg-root: a link of udev is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
+		"/dev/md/root":              "root=/dev/md/root: a link of udev is not supported yet in this version; use /dev/NAME, UUID=, LABEL=, PARTUUID= or PARTLABEL=",
+		"/dev/mapper/../sda":        "root=/dev/mapper/../sda: mapper/../sda is no link below /dev",
+		"/dev/mapper/":              "root=/dev/mapper/: mapper/ is no link below /dev",
 		"":                          `root="": empty; use /dev/NAME, UUID= or LABEL=`,
 		`""`:                        `root="\"\"": empty; use /dev/NAME, UUID= or LABEL=`,
 		"/dev/":                     `root=/dev/: "" is no device name`,

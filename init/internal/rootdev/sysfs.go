@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// A SysFS is the file system at /sys: what SysDir returns, or what a test makes up. Names are as in fs.FS.
+// A SysFS is the file system at /sys: what SysDir returns, or what a test makes up. Names are as in fs.FS;
+// ReadDir has no order.
 type SysFS interface {
 	ReadFile(name string) ([]byte, error)
 	ReadDir(name string) ([]fs.DirEntry, error)
@@ -22,7 +23,12 @@ type sysDir string
 
 func (d sysDir) ReadFile(name string) ([]byte, error) { return os.ReadFile(string(d) + "/" + name) }
 func (d sysDir) ReadDir(name string) ([]fs.DirEntry, error) {
-	return os.ReadDir(string(d) + "/" + name)
+	f, err := os.Open(string(d) + "/" + name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1) // os.ReadDir sorts, which costs 12 KB of /init
 }
 func (d sysDir) Stat(name string) (fs.FileInfo, error) { return os.Stat(string(d) + "/" + name) }
 func (d sysDir) ReadLink(name string) (string, error)  { return os.Readlink(string(d) + "/" + name) }

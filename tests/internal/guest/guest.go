@@ -26,6 +26,7 @@ const (
 	Quiet    = "quiet"    // nothing; answers when devices have stopped to appear
 	Cat      = "cat"      // string: the content of the file named
 	List     = "ls"       // []string: the names in the folder named
+	Nodes    = "nodes"    // []Node: the device files and links below /dev
 	Dmesg    = "dmesg"    // string: the kernel's log
 	PowerOff = "poweroff" // no answer
 )
@@ -48,6 +49,15 @@ type Device struct {
 	Path     string `json:"path"` // below /sys, with a leading slash
 	Modalias string `json:"modalias,omitempty"`
 	Driver   string `json:"driver,omitempty"`
+}
+
+// A Node is a device file, or a link, below /dev.
+type Node struct {
+	Name string `json:"name"`           // without /dev/
+	Link string `json:"link,omitempty"` // where it leads to, "" for a device file
+	Mode uint32 `json:"mode,omitempty"` // the permissions of a device file, and its owners
+	UID  uint32 `json:"uid,omitempty"`
+	GID  uint32 `json:"gid,omitempty"`
 }
 
 // A Trace sums up the system calls since boot that insert modules. It needs the kernel arguments TraceArgs.
