@@ -15,7 +15,16 @@ RUN     ?=
 # make storm: options of tests/storm, such as STORM="--cpus 8,64 --kernels stats,nomerge --contenders hapax,udevd,oracle"
 STORM   ?=
 
-.PHONY: help build run image test test-full test-upcalls unit race vet lint fmt fuzz differential bench bench-index bench-boot bench-upcall bench-width storm cross check clean
+# make install: where to
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# make deb: of the package
+VERSION ?= 0.1.0
+# make test: how long go test may take
+TIMEOUT ?= 24m
+
+.PHONY: help build run image test test-full test-upcalls unit race vet lint fmt man fuzz probe-flips differential \
+	bench bench-index bench-boot bench-image bench-upcall bench-width storm cross check install deb clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,13 +54,13 @@ run: image ## boot build/universal.img in QEMU on this terminal (Ctrl-A x quits)
 test: export HAPAX_TEST_SLOW ?= 3
 test: build vet cross ## everything that CI runs: vet, cross-builds, unit, namespace and QEMU tests
 	cd tests/storm/plot && $(GO) vet . && $(GO) test .
-	$(SETUP) --for test -- $(GO) test -race -timeout 24m ./...
+	$(SETUP) --for test -- $(GO) test -race -timeout $(TIMEOUT) ./...
 
 unit: ## the tests that need no root and no QEMU, in seconds
 	$(GO) test -short ./...
 
 test-full: ## make test, with the tests that take minutes each
-	HAPAX_TEST_FULL=1 $(MAKE) test
+	HAPAX_TEST_FULL=1 $(MAKE) test TIMEOUT=6h
 
 test-upcalls: build ## the tests of the kernel's own requests, then their storm on 64 processors and a thousand rounds of it
 	HAPAX_TEST_SLOW=10 $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='Upcalls|Circles|UnknownType' ./tests
@@ -76,20 +85,29 @@ cross: ## compile for the architectures that are not tested here
 	GOARCH=arm64 $(GO) vet ./init/... ./image/... ./uevent ./coldplug ./modload/...
 	GOARCH=riscv64 $(GO) vet ./init/... ./image/... ./uevent ./coldplug ./modload/...
 
+man: ## write the man pages of the commands and of hapax.toml into man/
+	$(GO) test ./image/cmd/hapax -run=TestManPages -update
+
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	$(GO) run ./tests/fuzzall -time $(FUZZTIME)
+
+probe-flips: ## 100,000 single bit flips of each file system's head, and every truncation of it, through the prober
+	HAPAX_PROBE_FLIPS=100000 $(SETUP) --for test -- $(GO) test -count=1 -timeout 3h -v -run='TestProbe(Flips|EveryTruncation)' ./init/internal/rootdev
 
 differential: ## the comparisons with modprobe on complete module trees, ROUNDS (10) times with other strings and sets
 	HAPAX_ROUNDS=$(ROUNDS) $(SETUP) --for test -- $(GO) test -count=1 -timeout 2h -v -run='LikeModprobe|ByModprobe' ./modload/modindex
 
 bench: ## the Go benchmarks
-	$(SETUP) --for test -- $(GO) test -run='^$$' -bench=. -benchmem ./uevent ./coldplug ./modload/... ./init/internal/engine
+	$(SETUP) --for test -- $(GO) test -run='^$$' -bench=. -benchmem ./uevent ./coldplug ./modload/... ./init/internal/engine ./image
 
 bench-index: ## the module index beside libkmod and a plain list, on the full tree; for benchstat -col /by
 	$(SETUP) --for test -- $(GO) test -count=10 -benchtime=40ms -run='^$$' -bench=Index ./modload/modindex
 
 bench-boot: build ## guest clock at /sbin/init beside the floor, on a deterministic clock
 	$(SETUP) --for test -- $(GO) test -count=1 -v -run='^$$' -bench=Boot -benchtime=1x ./tests
+
+bench-image: build ## an image in each compression: size, time to build, guest time to unpack and load
+	$(SETUP) --for test -- $(GO) test -count=1 -v -timeout 1h -run='^$$' -bench=Image -benchtime=1x ./tests
 
 bench-upcall: build ## a request of the kernel for a live module, by hapax's helper and by Debian's modprobe
 	$(SETUP) --for test -- $(GO) test -count=1 -v -run='^$$' -bench=Upcall -benchtime=1x ./tests
@@ -101,6 +119,12 @@ storm: build ## hapax beside udevd, mdev, modprobe and an oracle on machines of 
 	$(SETUP) --for storm -- $(GO) run ./tests/storm $(STORM)
 
 check: test ## the same as test
+
+install: ## install bin/hapax, man pages, completions and kernel hooks: DESTDIR= PREFIX=/usr/local
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' packaging/install.sh
+
+deb: build ## build/hapax_VERSION_ARCH.deb
+	mkdir -p build && packaging/deb/build.sh $(VERSION) build
 
 clean: ## remove bin/; build/ holds downloads and stays
 	rm -rf bin $(ASSETS)/init $(ASSETS)/u-root $(ASSETS)/u-root.commands

@@ -1,45 +1,27 @@
 package image
 
 import (
+	"context"
 	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"hapax/image/archive"
 	"hapax/image/assets"
-	"hapax/image/resolve"
-	"hapax/modload/modindex"
 )
 
 // release identifies the image to systemd, which takes a system with this file for an initramfs (initrd-release(5)).
 const release = "ID=hapax\nNAME=hapax\nPRETTY_NAME=\"hapax initramfs\"\n"
 
-// compose collects the files of an image and returns them with the number of modules.
-func compose(spec Spec, index *modindex.Index) (*archive.Tree, int, error) {
-	tree := &archive.Tree{}
-	modules, err := addModules(tree, spec, index)
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, add := range []func(*archive.Tree, Spec) error{addSkeleton, addInit, addShell, addIncludes, checkInterpreters} {
-		if err := add(tree, spec); err != nil {
-			return nil, 0, err
-		}
-	}
-	return tree, modules, nil
-}
-
 // addSkeleton adds the folders that init mounts on, and the nodes that it needs before it has mounted devtmpfs: without
 // /dev/console the kernel starts it with no standard streams at all.
-func addSkeleton(tree *archive.Tree, _ Spec) error {
+func (b *builder) addSkeleton(context.Context) error {
 	for _, dir := range []string{"bin", "dev", "etc", "lib/modules", "proc", "run", "sys", "sysroot"} {
-		if err := tree.Add(archive.Dir(dir, 0o755)); err != nil {
+		if err := b.add(archive.Dir(dir, 0o755), ""); err != nil {
 			return err
 		}
 	}
@@ -50,87 +32,28 @@ func addSkeleton(tree *archive.Tree, _ Spec) error {
 		archive.CharDevice("dev/null", 0o666, archive.Devno{Major: 1, Minor: 3}),
 		archive.Bytes("etc/initrd-release", 0o644, []byte(release)),
 	} {
-		if err := tree.Add(e); err != nil {
+		if err := b.add(e, "part of every image"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// addModules adds the selected modules as they are stored in the tree, the index that knows these and no others, the
-// one of what is left out, for the boot report, and the list of those to load at every boot. It returns the number of
-// modules.
-func addModules(tree *archive.Tree, spec Spec, index *modindex.Index) (int, error) {
-	rules, err := spec.rules()
-	if err != nil {
-		return 0, err
-	}
-	modules, err := resolve.Select(index, rules)
-	if err != nil {
-		return 0, err
-	}
-	dir := path.Join("lib/modules", filepath.Base(spec.ModulesDir))
-	names := make([]string, 0, len(modules))
-	for _, m := range modules {
-		file, err := fileEntry(path.Join(dir, m.Path), filepath.Join(index.Dir(), m.Path))
-		if err != nil {
-			return 0, err
-		}
-		file.Mode = 0o644 // a build by root and one by a user with another umask give the same image
-		if err := tree.Add(file); err != nil {
-			return 0, err
-		}
-		names = append(names, m.Name)
-	}
-	files, err := modindex.Reduce(index, names)
-	if err != nil {
-		return 0, err
-	}
-	missing, err := modindex.MissingFile(index, names)
-	if err != nil {
-		return 0, err
-	}
-	for _, f := range append(files, missing) {
-		if err := tree.Add(archive.Bytes(path.Join(dir, f.Name), 0o644, f.Data)); err != nil {
-			return 0, err
-		}
-	}
-	return len(modules), addForceLoad(tree, spec.ForceLoad, index)
-}
-
-// addForceLoad writes modules-load.d(5) with the names that the queries stand for.
-func addForceLoad(tree *archive.Tree, queries []string, index *modindex.Index) error {
-	if len(queries) == 0 {
-		return nil
-	}
-	var list strings.Builder
-	for _, query := range queries {
-		names, err := resolve.Lookup(index, query)
-		if err != nil {
-			return fmt.Errorf("force-load: %w", err)
-		}
-		for _, name := range names {
-			list.WriteString(name + "\n")
-		}
-	}
-	return tree.Add(archive.Bytes("etc/modules-load.d/hapax.conf", 0o644, []byte(list.String())))
-}
-
 // addInit adds /init. It is stored as it is: one compression, that of the archive, is enough.
-func addInit(tree *archive.Tree, spec Spec) error {
-	if spec.Init == "" {
+func (b *builder) addInit(context.Context) error {
+	if b.spec.Init == "" {
 		binary, err := assets.Init()
 		if err != nil {
 			return fmt.Errorf("%w or give --init FILE", err)
 		}
-		return tree.Add(archive.Bytes("init", 0o755, binary))
+		return b.add(archive.Bytes("init", 0o755, binary), "part of every image")
 	}
-	return addProgram(tree, "init", spec.Init)
+	return b.addExecutable("init", b.spec.Init, "--init")
 }
 
 // addShell adds /bin/sh, which the guard starts when a boot fails.
-func addShell(tree *archive.Tree, spec Spec) error {
-	switch spec.Shell {
+func (b *builder) addShell(context.Context) error {
+	switch b.spec.Shell {
 	case NoShell:
 		return nil
 	case URootShell:
@@ -138,26 +61,26 @@ func addShell(tree *archive.Tree, spec Spec) error {
 		if err != nil {
 			return fmt.Errorf("%w or give --shell FILE", err)
 		}
-		return addURoot(tree, binary, commands)
+		return b.addURoot(binary, commands)
 	}
-	return addProgram(tree, "bin/sh", spec.Shell)
+	return b.addExecutable("bin/sh", b.spec.Shell, "--shell")
 }
 
 // addURoot adds u-root's binary with a link for each command, by whose name it knows what to do.
-func addURoot(tree *archive.Tree, binary []byte, commands []string) error {
-	if err := tree.Add(archive.Bytes("bbin/bb", 0o755, binary)); err != nil {
+func (b *builder) addURoot(binary []byte, commands []string) error {
+	if err := b.add(archive.Bytes("bbin/bb", 0o755, binary), "--shell"); err != nil {
 		return err
 	}
 	for _, name := range commands {
-		if err := tree.Add(archive.Symlink("bbin/"+name, "bb")); err != nil {
+		if err := b.add(archive.Symlink("bbin/"+name, "bb"), "--shell"); err != nil {
 			return err
 		}
 	}
-	return tree.Add(archive.Symlink("bin/sh", "../bbin/gosh"))
+	return b.add(archive.Symlink("bin/sh", "../bbin/gosh"), "--shell")
 }
 
-// addProgram adds an executable file under another name.
-func addProgram(tree *archive.Tree, name, file string) error {
+// addExecutable adds an executable file under another name.
+func (b *builder) addExecutable(name, file, why string) error {
 	e, err := fileEntry(name, file)
 	if err != nil {
 		return err
@@ -166,29 +89,13 @@ func addProgram(tree *archive.Tree, name, file string) error {
 		return fmt.Errorf("%s is empty, so it cannot be /%s", file, name)
 	}
 	e.Mode = 0o755
-	return tree.Add(e)
-}
-
-// fileEntry returns a regular file whose content is read when the archive is written.
-func fileEntry(name, file string) (archive.Entry, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return archive.Entry{}, fmt.Errorf("%w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return archive.Entry{}, fmt.Errorf("%s is not a regular file", file)
-	}
-	return archive.Entry{
-		Name: name, Mode: info.Mode(), Size: info.Size(),
-		Open: func() (io.ReadCloser, error) { return os.Open(file) },
-	}, nil
+	return b.add(e, why)
 }
 
 // checkInterpreters refuses programs that could not start in the image because their dynamic loader is not there. That
 // would show only at the moment when the shell is needed.
-func checkInterpreters(tree *archive.Tree, spec Spec) error {
-	programs := []string{spec.Init, spec.Shell}
-	for _, file := range programs {
+func (b *builder) checkInterpreters(context.Context) error {
+	for _, file := range []string{b.spec.Init, b.spec.Shell} {
 		if file == "" || file == NoShell || file == URootShell {
 			continue
 		}
@@ -196,9 +103,9 @@ func checkInterpreters(tree *archive.Tree, spec Spec) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", file, err)
 		}
-		if loader != "" && !tree.Has(strings.TrimPrefix(path.Clean(loader), "/")) {
+		if loader != "" && !b.tree.Has(strings.TrimPrefix(path.Clean(loader), "/")) {
 			return fmt.Errorf("%s needs %s, which is not in the image: take a static program, or add that and its "+
-				"libraries with --include", file, loader)
+				"libraries with --program", file, loader)
 		}
 	}
 	return nil
@@ -223,6 +130,3 @@ func interpreter(file string) (string, error) {
 	}
 	return "", nil
 }
-
-// secret reports whether an included file may be read by its owner only, so that the image has to be as private.
-func secret(e archive.Entry) bool { return e.Mode.IsRegular() && e.Mode&fs.FileMode(0o004) == 0 }

@@ -1,4 +1,5 @@
-// Package image builds boot images: an initramfs with hapax as /init and the kernel modules that a machine needs.
+// Package image builds boot images: an initramfs with hapax as /init and the kernel modules that a machine needs, with their
+// firmware, alone or as a part of what a firmware boots.
 //
 // The same Spec over the same files gives the same bytes, whatever the folder, the user, the umask or the time.
 package image
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"hapax/image/archive"
@@ -21,12 +23,30 @@ type Mode string
 
 // The modes of Build.
 const (
-	Universal Mode = "universal" // what boots any usual machine of the kernel from local storage
-	All       Mode = "all"       // every module of the tree
+	Universal   Mode = "universal" // what boots any usual machine of the kernel from local storage
+	Host        Mode = "host"      // of that, what this machine has, and what its root, keyboard and console need
+	FromProfile Mode = "profile"   // the same for the machines that Spec.Profiles describe, all of them
+	Custom      Mode = "custom"    // nothing but what Spec.Modules and hooks name
+	All         Mode = "all"       // every module of the tree
 )
 
 // Modes returns the modes of Build, the default first.
-func Modes() []Mode { return []Mode{Universal, All} }
+func Modes() []Mode { return []Mode{Universal, Host, FromProfile, Custom, All} }
+
+// UnmarshalText refuses what is no mode.
+func (m *Mode) UnmarshalText(text []byte) error { return unmarshalWord(m, Modes(), text) }
+
+// UnmarshalText refuses what is no format.
+func (f *Format) UnmarshalText(text []byte) error { return unmarshalWord(f, Formats(), text) }
+
+// unmarshalWord sets value to one of the words that are allowed.
+func unmarshalWord[T ~string](value *T, allowed []T, text []byte) error {
+	if !slices.Contains(allowed, T(text)) {
+		return fmt.Errorf("unknown value %q: use one of %q", text, allowed)
+	}
+	*value = T(text)
+	return nil
+}
 
 // DefaultCompression is what a Spec without Compression gets.
 const DefaultCompression = archive.LZ4
@@ -38,36 +58,82 @@ const (
 )
 
 // A Spec says what to build. Zero fields stand for the defaults of `hapax build`, except for Output and ModulesDir, which
-// are needed.
+// are needed. A field with a toml tag is the flag of that name, and the key in hapax.toml.
 type Spec struct {
-	Output string // replaced at once when the image is complete, never touched before
-	Force  bool   // replace an Output that exists
+	Output string `toml:"-"`      // replaced at once when the image is complete, never touched before
+	Force  bool   `toml:"force"`  // replace an Output that exists
+	Format Format `toml:"format"` // default Initramfs
 
-	ModulesDir string         // a lib/modules/RELEASE folder with depmod's files; its name is the release
-	Mode       Mode           // default Universal
-	Modules    []resolve.Rule // applied after the mode's own
-	ForceLoad  []string       // names or aliases to load at every boot, in this order; they are selected as well
+	ModulesDir string         `toml:"modules-dir"` // a lib/modules/RELEASE folder with depmod's files; its name is the release
+	Mode       Mode           `toml:"mode"`        // default Universal
+	Profiles   []string       `toml:"profile"`     // files for Mode FromProfile
+	HostRoot   string         `toml:"host-root"`   // for Mode Host: where the sys and proc of the machine are; default "/"
+	Modules    []resolve.Rule `toml:"modules"`     // applied after the mode's own
+	ForceLoad  []string       `toml:"force-load"`  // names or aliases to load at every boot, in this order; they are selected as well
+	Deny       []string       `toml:"deny"`        // names or patterns of modules that neither the image nor what depends on them gets
+	ModprobeD  []string       `toml:"modprobe-d"`  // modprobe.d(5) folders whose files apply; default those of HostRoot with Mode Host
 
-	Init     string    // file for /init; default the embedded one
-	Shell    string    // NoShell (the default), URootShell or a file for /bin/sh
-	Includes []Include // more files
+	FirmwareDirs []string `toml:"firmware-dir"` // default lib/firmware below Root
+	Firmware     []string `toml:"firmware"`     // names or globs of more firmware, below a FirmwareDirs
+	Microcode    string   `toml:"microcode"`    // one of Microcodes, or a folder with intel-ucode and amd-ucode; default MicrocodeAuto
 
-	Compression archive.Compression // default DefaultCompression
-	Time        time.Time           // of every file; default the epoch
+	Init     string    `toml:"init"`        // file for /init; default the embedded one
+	Shell    string    `toml:"shell"`       // NoShell (the default), URootShell or a file for /bin/sh
+	Root     string    `toml:"root"`        // where programs, their libraries and firmware come from; default "/"
+	Programs []Include `toml:"program"`     // ELF files with the libraries that they need, named as in Root
+	Includes []Include `toml:"include"`     // more files
+	HookDirs []string  `toml:"include-dir"` // folders of hooks; default those of HookDirs
+
+	Compression archive.Compression `toml:"compression"`        // default DefaultCompression
+	Packing     Packing             `toml:"module-compression"` // of each module; default KeepPacking
+	Time        time.Time           `toml:"-"`                  // of every file; default the epoch
 
 	// Progress is called after each piece of the archive with the bytes before compression that are done and in all.
-	Progress func(done, total int64)
+	Progress func(done, total int64) `toml:"-"`
+
+	// What the formats other than Initramfs take.
+	Kernel    string `toml:"kernel"`     // file; default that of the release, beside ModulesDir or in boot
+	Cmdline   string `toml:"cmdline"`    // of the kernel
+	OSRelease string `toml:"os-release"` // file; default that of Root
+
+	Stub         string   `toml:"stub"`          // systemd's EFI stub; default that of Root
+	Splash       string   `toml:"splash"`        // BMP file
+	SBAT         string   `toml:"sbat"`          // file with lines beside those of the stub
+	BootProfiles []string `toml:"boot-profile"`  // choices of the boot menu, "ID[:TITLE]=CMDLINE"
+	SignKey      string   `toml:"sign-key"`      // PEM file of an RSA key, or a pkcs11: URI
+	SignCert     string   `toml:"sign-cert"`     // PEM file
+	SignModule   string   `toml:"pkcs11-module"` // shared library, for a pkcs11: URI
+
+	Layout        Layout   `toml:"layout"`         // of the EFI system partition; default LayoutUKI
+	Loader        string   `toml:"boot-loader"`    // systemd-boot, to be started first; default none
+	RootPartition string   `toml:"root-partition"` // a file system's image, or a folder to make an erofs of; default none
+	ESPSize       int64    `toml:"esp-size"`       // MiB; default what is needed and a quarter more
+	SectorSize    int      `toml:"sector-size"`    // of the disk; default 512
+	DiskType      DiskType `toml:"disk-type"`      // default Raw
 }
 
 // A Result describes the image that was built.
 type Result struct {
 	Output      string              `json:"output"`
+	Format      Format              `json:"format"`
 	Release     string              `json:"release"`
 	Modules     int                 `json:"modules"`
-	Files       int                 `json:"files"` // folders, links and nodes included
-	Content     int64               `json:"content_bytes"`
-	Size        int64               `json:"size_bytes"`
+	Firmware    int                 `json:"firmware"`      // files
+	Files       int                 `json:"files"`         // folders, links and nodes included
+	Content     int64               `json:"content_bytes"` // of the initramfs before compression, microcode not counted
+	Size        int64               `json:"size_bytes"`    // of Output
 	Compression archive.Compression `json:"compression"`
+
+	Missing  []MissingFirmware `json:"missing_firmware,omitempty"`
+	Warnings []string          `json:"warnings,omitempty"` // what was left out, and why
+	Explain  []Explained       `json:"explain,omitempty"`  // every file but folders, by name
+}
+
+// An Explained says why a file is in the image.
+type Explained struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"` // in the archive, before its compression
+	Why  string `json:"why"`
 }
 
 // Build makes the image of spec. When it fails, or ctx ends, Output is as it was and nothing is left beside it.
@@ -88,17 +154,12 @@ func Build(ctx context.Context, spec Spec) (Result, error) {
 		return Result{}, err
 	}
 	defer index.Close()
-	tree, modules, err := compose(spec, index)
-	if err != nil {
+	b := newBuilder(spec, index)
+	defer b.close()
+	if err := b.compose(ctx); err != nil {
 		return Result{}, err
 	}
-	entries := tree.Entries()
-	result := Result{
-		Output: spec.Output, Release: filepath.Base(spec.ModulesDir), Compression: spec.Compression,
-		Modules: modules, Files: len(entries),
-	}
-	result.Content, result.Size, err = write(ctx, spec, entries)
-	return result, err
+	return b.write(ctx)
 }
 
 // withDefaults fills in what was left out and checks what needs no file.
@@ -111,39 +172,35 @@ func (s Spec) withDefaults() (Spec, error) {
 		return s, err
 	}
 	s.ModulesDir = dir
-	if s.Mode == "" {
-		s.Mode = Universal
+	setDefault(&s.Format, Initramfs)
+	setDefault(&s.Mode, Universal)
+	setDefault(&s.HostRoot, "/")
+	setDefault(&s.Root, "/")
+	setDefault(&s.Shell, NoShell)
+	setDefault(&s.Microcode, MicrocodeAuto)
+	setDefault(&s.Compression, DefaultCompression)
+	setDefault(&s.Packing, KeepPacking)
+	if len(s.FirmwareDirs) == 0 {
+		s.FirmwareDirs = []string{filepath.Join(s.Root, "lib/firmware")}
 	}
-	if s.Shell == "" {
-		s.Shell = NoShell
-	}
-	if s.Compression == "" {
-		s.Compression = DefaultCompression
+	if len(s.ModprobeD) == 0 && s.Mode == Host {
+		s.ModprobeD = modindex.ConfigDirs(s.HostRoot)
 	}
 	if s.Time.IsZero() {
 		s.Time = time.Unix(0, 0)
 	}
-	return s, nil
+	if s.Mode == FromProfile && len(s.Profiles) == 0 {
+		return s, errors.New("mode profile needs the file of a machine: make one there with hapax profile record, and name it with --profile")
+	}
+	if s.Mode != FromProfile && len(s.Profiles) > 0 {
+		return s, fmt.Errorf("mode %s has no use for a profile: leave out --profile, or say --mode profile", s.Mode)
+	}
+	return s, s.checkFormat()
 }
 
-// rules returns the whole selection of a spec.
-func (s Spec) rules() ([]resolve.Rule, error) {
-	var rules []resolve.Rule
-	switch s.Mode {
-	case All:
-		rules = resolve.All()
-	case Universal:
-		universal, err := resolve.Universal()
-		if err != nil {
-			return nil, err
-		}
-		rules = universal
-	default:
-		return nil, fmt.Errorf("unknown mode %q", string(s.Mode))
+func setDefault[T comparable](value *T, standard T) {
+	var zero T
+	if *value == zero {
+		*value = standard
 	}
-	rules = append(rules, s.Modules...)
-	for _, name := range s.ForceLoad {
-		rules = append(rules, resolve.Rule{Name: name})
-	}
-	return rules, nil
 }

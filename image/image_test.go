@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,9 +154,15 @@ func TestBuildGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantResult := Result{
-		Output: spec.Output, Release: "6.1-test", Modules: 5, Files: strings.Count(got, "\n"),
+		Output: spec.Output, Format: Initramfs, Release: "6.1-test", Modules: 5, Files: strings.Count(got, "\n"),
 		Content: info.Size(), Size: info.Size(), Compression: archive.None,
 	}
+	for _, e := range result.Explain {
+		if e.Name == "" || e.Why == "" || !strings.Contains(got, " "+e.Name) {
+			t.Errorf("%+v explains nothing", e)
+		}
+	}
+	result.Explain = nil
 	if diff := cmp.Diff(wantResult, result); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
@@ -213,7 +220,7 @@ func TestBuildIsReproducible(t *testing.T) {
 	}
 	image := func() []byte {
 		spec := testSpec(t)
-		spec.Compression = archive.Zstd
+		spec.Compression, spec.Packing = archive.Zstd, XZFiles
 		spec.Time = time.Unix(1_700_000_000, 0)
 		if os.Getenv("HAPAX_TEST_UMASK") != "" {
 			old := filepath.Join(spec.ModulesDir, "kernel/drivers/virtio/virtio.ko")
@@ -266,7 +273,7 @@ func TestBuildFails(t *testing.T) {
 		"no folder for it": {func(t *testing.T, s *Spec) { s.Output = filepath.Join(s.Output, "x", "y") }, "no such file"},
 		"no output":        {func(t *testing.T, s *Spec) { s.Output = "" }, "needed"},
 		"no tree":          {func(t *testing.T, s *Spec) { s.ModulesDir += "-other" }, "6.1-test-other"},
-		"mode":             {func(t *testing.T, s *Spec) { s.Mode = "custom" }, `unknown mode "custom"`},
+		"mode":             {func(t *testing.T, s *Spec) { s.Mode = "custom-made" }, `unknown mode "custom-made"`},
 		"compression":      {func(t *testing.T, s *Spec) { s.Compression = "rar" }, `unknown compression "rar"`},
 		"unknown module":   {func(t *testing.T, s *Spec) { s.Modules = []resolve.Rule{{Name: "virtio_bkl"}} }, "did you mean virtio_blk?"},
 		"unknown force":    {func(t *testing.T, s *Spec) { s.ForceLoad = []string{"nope"} }, `"nope"`},
@@ -275,10 +282,12 @@ func TestBuildFails(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "virtio.ko, needed by virtio_blk: no such file"},
-		"no init":         {func(t *testing.T, s *Spec) { s.Init += ".absent" }, "init.absent: no such file"},
-		"empty init":      {func(t *testing.T, s *Spec) { writeFile(t, s.Init, "", 0o755) }, "is empty"},
-		"folder as init":  {func(t *testing.T, s *Spec) { s.Init = t.TempDir() }, "not a regular file"},
-		"dynamic shell":   {func(t *testing.T, s *Spec) { s.Shell = "/bin/sh" }, "which is not in the image: take a static program"},
+		"no init":        {func(t *testing.T, s *Spec) { s.Init += ".absent" }, "init.absent: no such file"},
+		"empty init":     {func(t *testing.T, s *Spec) { writeFile(t, s.Init, "", 0o755) }, "is empty"},
+		"folder as init": {func(t *testing.T, s *Spec) { s.Init = t.TempDir() }, "not a regular file"},
+		"dynamic shell": {func(t *testing.T, s *Spec) {
+			s.Shell, s.Root = "/bin/sh", t.TempDir() // nothing of which is the host's
+		}, "which is not in the image: take a static program"},
 		"absent include":  {func(t *testing.T, s *Spec) { s.Includes = []Include{{"/nonexistent/x", "/x"}} }, "/nonexistent"},
 		"include as init": {func(t *testing.T, s *Spec) { s.Includes = []Include{{s.Init, "/init"}} }, "init: file already exists"},
 		"socket":          {func(t *testing.T, s *Spec) { s.Includes = []Include{{fifo(t), "/fifo"}} }, "neither a file, a folder"},
@@ -329,21 +338,7 @@ func TestRealTreeSize(t *testing.T) {
 		t.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to build an image of")
 	}
 	const cloudLimit, fullLimit = 14_000_000, 26_000_000
-	init := filepath.Join(t.TempDir(), "init")
-	noise, err := os.Create(init)
-	if err != nil {
-		t.Fatal(err)
-	}
-	random, err := os.Open("/dev/urandom")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.CopyN(noise, random, 4<<20); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(noise.Close(), random.Close()); err != nil {
-		t.Fatal(err)
-	}
+	init := noiseInit(t)
 	for _, dir := range trees {
 		result, err := Build(t.Context(), Spec{Output: filepath.Join(t.TempDir(), "image"), ModulesDir: dir, Init: init})
 		if err != nil {
@@ -359,4 +354,16 @@ func TestRealTreeSize(t *testing.T) {
 			t.Errorf("the image of %s has %d bytes, at most %d are allowed", result.Release, result.Size, limit)
 		}
 	}
+}
+
+// noiseInit returns a file of 4 MiB that does not compress, in the place of the real init.
+func noiseInit(t testing.TB) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "init")
+	noise := make([]byte, 4<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	if err := os.WriteFile(file, noise, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -47,17 +49,25 @@ func ParseInclude(text string) (Include, error) {
 	return Include{Source: source, Target: target}, nil
 }
 
+// UnmarshalText reads an Include as ParseInclude does.
+func (in *Include) UnmarshalText(text []byte) (err error) {
+	*in, err = ParseInclude(string(text))
+	return err
+}
+
 // addIncludes adds the includes in order. A file that is in the image already, be it /init, is an error.
-func addIncludes(tree *archive.Tree, spec Spec) error {
-	for _, in := range spec.Includes {
-		if err := in.addTo(tree); err != nil {
+func (b *builder) addIncludes(context.Context) error {
+	for _, in := range b.spec.Includes {
+		if err := b.include(in, 0, "--include "+in.Source); err != nil {
 			return fmt.Errorf("include %s: %w", in.Source, err)
 		}
 	}
 	return nil
 }
 
-func (in Include) addTo(tree *archive.Tree) error {
+// include copies a file or folder. A mode other than 0 takes the place of that of a file. Several names of one file stay one
+// file.
+func (b *builder) include(in Include, mode octal, why string) error {
 	source, err := filepath.EvalSymlinks(in.Source)
 	if err != nil {
 		return err
@@ -67,6 +77,7 @@ func (in Include) addTo(tree *archive.Tree) error {
 		target = path.Join(target, filepath.Base(in.Source))
 	}
 	target = strings.TrimPrefix(path.Clean("/"+target), "/")
+	first := map[[2]uint64]string{} // the name of a file that has several, by device and inode
 	return filepath.WalkDir(source, func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -83,8 +94,29 @@ func (in Include) addTo(tree *archive.Tree) error {
 		if err != nil {
 			return err
 		}
-		return tree.Add(e)
+		if e.Mode.IsRegular() {
+			e.Mode = mode.or(e.Mode)
+			if id, several := linkedFile(d); several && first[id] != "" {
+				e = archive.HardLink(name, first[id], e.Mode)
+			} else if several {
+				first[id] = name
+			}
+		}
+		return b.add(e, why)
 	})
+}
+
+// linkedFile returns the device and inode of a file, and whether it has other names.
+func linkedFile(d fs.DirEntry) (id [2]uint64, several bool) {
+	info, err := d.Info()
+	if err != nil {
+		return id, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Nlink < 2 {
+		return id, false
+	}
+	return [2]uint64{uint64(st.Dev), st.Ino}, true //nolint:unconvert // narrower on some architectures
 }
 
 // hostEntry describes a file of the host as it is, without following a link.

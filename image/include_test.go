@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"hapax/image/archive"
 )
 
 func TestIncludes(t *testing.T) {
@@ -61,12 +59,12 @@ func TestIncludes(t *testing.T) {
 
 func TestURootLayout(t *testing.T) {
 	t.Parallel()
-	var tree archive.Tree
-	if err := addURoot(&tree, []byte("\x7fELF"), []string{"gosh", "ls"}); err != nil {
+	b := newBuilder(Spec{}, nil)
+	if err := b.addURoot([]byte("\x7fELF"), []string{"gosh", "ls"}); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, e := range tree.Entries() {
+	for _, e := range b.tree.Entries() {
 		got = append(got, strings.TrimSpace(e.Mode.String()+" "+e.Name+" "+e.Link))
 	}
 	want := []string{

@@ -23,12 +23,12 @@ func imageIndex(t *testing.T, spec Spec) (dir string, names []string) {
 		t.Fatal(err)
 	}
 	defer index.Close()
-	tree, _, err := compose(spec, index)
-	if err != nil {
+	b := newBuilder(spec, index)
+	if err := b.compose(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	dir = t.TempDir()
-	for _, e := range tree.Entries() {
+	for _, e := range b.tree.Entries() {
 		if !e.Mode.IsRegular() || !strings.HasPrefix(e.Name, "lib/modules/") {
 			continue
 		}

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -37,57 +36,116 @@ func existsError(output string) error {
 	return fmt.Errorf("%s: %w: use --force to replace it", output, fs.ErrExist)
 }
 
-// write puts the compressed archive of entries in the place of the output and returns its size before and after
-// compression. The image is private if a file in it is.
-func write(ctx context.Context, spec Spec, entries []archive.Entry) (content, size int64, err error) {
-	perm := fs.FileMode(0o644)
-	if slices.ContainsFunc(entries, secret) {
-		perm = 0o600
-	}
-	temp := filepath.Join(filepath.Dir(spec.Output), "."+filepath.Base(spec.Output)+"."+rand.Text()[:8]+".tmp")
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+// An output is what Build writes when everything is composed.
+type output struct {
+	spec      Spec
+	entries   []archive.Entry
+	microcode []byte // the archive in front of the compressed one
+}
+
+// write puts the image in the place of the output. It returns the size of the archive before compression, and that of the
+// image. The image is private if a file in it is.
+func (o output) write(ctx context.Context) (content, size int64, err error) {
+	temp, f, err := o.create(private(o.entries))
 	if err != nil {
-		return 0, 0, fmt.Errorf("%w", err)
+		return 0, 0, err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, removed(temp))
 		}
 	}()
-	content, size, err = fill(ctx, f, spec, entries)
+	content, size, err = o.fill(ctx, f)
 	err = errors.Join(err, f.Close())
 	if ctx.Err() != nil {
-		return 0, 0, fmt.Errorf("%s not written: %w", spec.Output, context.Cause(ctx))
+		return 0, 0, fmt.Errorf("%s not written: %w", o.spec.Output, context.Cause(ctx))
 	}
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := rename(temp, spec.Output, spec.Force); err != nil {
+	if err := rename(temp, o.spec.Output, o.spec.Force); err != nil {
 		return 0, 0, err
 	}
-	return content, size, syncDir(filepath.Dir(spec.Output))
+	return content, size, syncDir(filepath.Dir(o.spec.Output))
 }
 
-// fill writes the compressed archive to f and forces it to the disk.
-func fill(ctx context.Context, f *os.File, spec Spec, entries []archive.Entry) (content, size int64, err error) {
-	buffered := bufio.NewWriterSize(f, 1<<20)
-	compressed, err := archive.NewCompressor(buffered, spec.Compression)
+// create makes a new file beside the output.
+func (o output) create(perm fs.FileMode) (name string, f *os.File, err error) {
+	name = filepath.Join(filepath.Dir(o.spec.Output), "."+filepath.Base(o.spec.Output)+"."+rand.Text()[:8]+".tmp")
+	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w", err)
+	}
+	return name, f, nil
+}
+
+// fill writes the image to f and forces it to the disk.
+func (o output) fill(ctx context.Context, f *os.File) (content, size int64, err error) {
+	if o.spec.Format == Initramfs {
+		if _, err := f.Write(o.microcode); err != nil {
+			return 0, 0, fmt.Errorf("write %s: %w", o.spec.Output, err)
+		}
+		content, err = o.initramfs(ctx, f)
+	} else {
+		content, err = o.assembled(ctx, f)
+	}
 	if err != nil {
 		return 0, 0, err
 	}
-	watched := &watchedWriter{ctx: ctx, w: compressed, progress: spec.Progress, total: archive.Size(entries)}
-	content, err = archive.Write(watched, entries, spec.Time)
-	if err = errors.Join(err, compressed.Close()); err != nil {
-		return 0, 0, fmt.Errorf("write %s: %w", spec.Output, err)
-	}
-	if err := errors.Join(buffered.Flush(), f.Sync()); err != nil {
-		return 0, 0, fmt.Errorf("write %s: %w", spec.Output, err)
+	if err := f.Sync(); err != nil {
+		return 0, 0, fmt.Errorf("write %s: %w", o.spec.Output, err)
 	}
 	info, err := f.Stat()
 	if err != nil {
 		return 0, 0, err
 	}
 	return content, info.Size(), nil
+}
+
+// assembled writes an image of another format than Initramfs to f.
+func (o output) assembled(ctx context.Context, f *os.File) (content int64, err error) {
+	kernel, err := o.spec.kernelFile()
+	if err != nil {
+		return 0, err
+	}
+	osRelease, err := o.spec.osRelease()
+	if err != nil {
+		return 0, err
+	}
+	name, initrd, err := o.create(0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer initrd.Close()
+	if err := os.Remove(name); err != nil { // so that nothing can leave it behind
+		return 0, fmt.Errorf("%w", err)
+	}
+	if content, err = o.initramfs(ctx, initrd); err != nil {
+		return 0, err
+	}
+	info, err := initrd.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return content, assemble(ctx, f, o.spec, parts{
+		Initrd: io.NewSectionReader(initrd, 0, info.Size()), Microcode: o.microcode,
+		Kernel: kernel, Release: filepath.Base(o.spec.ModulesDir), Cmdline: o.spec.Cmdline, OSRelease: osRelease,
+	})
+}
+
+// initramfs writes the compressed archive to f and returns its size before compression.
+func (o output) initramfs(ctx context.Context, f io.Writer) (content int64, err error) {
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	compressed, err := archive.NewCompressor(buffered, o.spec.Compression)
+	if err != nil {
+		return 0, err
+	}
+	watched := &watchedWriter{ctx: ctx, w: compressed, progress: o.spec.Progress, total: archive.Size(o.entries)}
+	content, err = archive.Write(watched, o.entries, o.spec.Time)
+	if err = errors.Join(err, compressed.Close(), buffered.Flush()); err != nil {
+		return 0, fmt.Errorf("write %s: %w", o.spec.Output, err)
+	}
+	return content, nil
 }
 
 // A watchedWriter stops with its context and tells how far it is.

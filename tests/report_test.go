@@ -14,7 +14,7 @@ type report struct {
 	UpcallHits int `json:"upcalls_coalesced"`
 
 	Kernel  string
-	Clock   struct{ Engine, Settled, Mounted float64 } // in ms since boot
+	Clock   struct{ Engine, Index, Settled, Found, Mounted, Handover float64 } // in ms since boot
 	Root    *struct{ Device, Type, UUID string }
 	Modules []reported
 }
@@ -25,6 +25,7 @@ type reported struct {
 
 	Origin struct{ Kind string }
 	Begun  float64 `json:"begun_ms"` // handed to the kernel; 0 if it never was
+	Ended  float64 `json:"ended_ms"`
 }
 
 // module returns what the report says about a module; nothing if it is not in it.

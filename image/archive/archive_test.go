@@ -284,3 +284,65 @@ func TestWriteNoticesChangedFile(t *testing.T) {
 		}
 	}
 }
+
+// A file with three names has one inode, and its content once, with the last of them; GNU cpio makes one file of it.
+func TestHardLinks(t *testing.T) {
+	t.Parallel()
+	entries := []Entry{
+		HardLink("a", "c", 0o640), {Name: "b", Mode: 0o644, Size: 1, Open: Bytes("", 0, []byte("b")).Open},
+		Bytes("c", 0o640, []byte("content")), HardLink("d", "c", 0o640),
+	}
+	var b bytes.Buffer
+	if _, err := Write(&b, entries, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if int64(b.Len()) != Size(entries) {
+		t.Errorf("Size = %d, but %d bytes were written", Size(entries), b.Len())
+	}
+	records, err := ucpio.ReadAllRecords(ucpio.Newc.Reader(bytes.NewReader(b.Bytes())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range records {
+		got = append(got, fmt.Sprintf("%s ino %d links %d size %d", r.Name, r.Ino, r.NLink, r.FileSize))
+	}
+	want := []string{"a ino 1 links 3 size 0", "b ino 2 links 1 size 1", "c ino 1 links 3 size 0", "d ino 1 links 3 size 7"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+	if _, err := exec.LookPath("cpio"); err != nil {
+		t.Skipf("the unpacking needs GNU cpio (Debian: cpio): %v", err)
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "cpio", "-i", "--quiet")
+	cmd.Dir, cmd.Stdin = dir, &b
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("cpio -i: %v\n%s", err, out)
+	}
+	first, err := os.Stat(filepath.Join(dir, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"c", "d"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || !os.SameFile(first, info) || info.Size() != 7 {
+			t.Errorf("cpio made %s of %v, %v; want the file that a is, 7 bytes", name, info, err)
+		}
+	}
+}
+
+func TestHardLinksRefused(t *testing.T) {
+	t.Parallel()
+	file := Bytes("file", 0o644, []byte("x"))
+	for name, entries := range map[string][]Entry{
+		"is no file of the image": {HardLink("a", "absent", 0o644)},
+		"has the mode":            {HardLink("a", "file", 0o600), file},
+		"no file of the":          {Dir("folder", 0o755), HardLink("z", "folder", 0o644)},
+		"content of its own":      {file, {Name: "z", Mode: 0o644, Hard: "file", Size: 1}},
+	} {
+		if _, err := Write(io.Discard, entries, time.Unix(0, 0)); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("Write = %v, want an error with %q", err, name)
+		}
+	}
+}

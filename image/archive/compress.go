@@ -49,6 +49,12 @@ func ParseCompression(name string) (Compression, error) {
 	return "", fmt.Errorf("unknown compression %q: use %s", name, strings.Join(names, ", "))
 }
 
+// UnmarshalText reads a name as ParseCompression does.
+func (c *Compression) UnmarshalText(text []byte) (err error) {
+	*c, err = ParseCompression(string(text))
+	return err
+}
+
 // window is how far back zstd and xz may refer: every kernel's zstd takes 8 MiB.
 const window = 8 << 20
 

@@ -36,6 +36,7 @@ type Entry struct {
 	Size int64                         // regular files: exact length of what Open gives
 	Open func() (io.ReadCloser, error) // regular files; called once, while the archive is written; nil if Size is 0
 	Link string                        // symbolic links: the target, written as it is
+	Hard string                        // regular files: the name of another entry that this is a second name of
 	Dev  Devno                         // device nodes
 }
 
@@ -54,6 +55,9 @@ func (e Entry) Validate() error {
 	case 0:
 		if e.Size < 0 || e.Size > maxSize {
 			err = fmt.Errorf("size %d is beyond what newc can hold (4 GiB)", e.Size)
+		}
+		if e.Hard != "" && (e.Size != 0 || e.Open != nil || e.Hard == e.Name) {
+			err = fmt.Errorf("a hard link to %q with content of its own", e.Hard)
 		}
 	case fs.ModeSymlink:
 		if len(e.Link) == 0 || len(e.Link) > maxName || strings.ContainsRune(e.Link, 0) {
@@ -82,6 +86,11 @@ func Dir(name string, perm fs.FileMode) Entry { return Entry{Name: name, Mode: f
 // Symlink returns a symbolic link to target.
 func Symlink(name, target string) Entry {
 	return Entry{Name: name, Mode: fs.ModeSymlink | 0o777, Link: target}
+}
+
+// HardLink returns a second name of the regular file target, whose permissions it has.
+func HardLink(name, target string, perm fs.FileMode) Entry {
+	return Entry{Name: name, Mode: perm, Hard: target}
 }
 
 // CharDevice returns the node of a character device.

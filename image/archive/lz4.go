@@ -83,8 +83,10 @@ func (g *lz4Guard) look() error {
 	switch size := binary.LittleEndian.Uint32(b); {
 	case size == 0:
 		g.done = true
-		_, err := g.r.Discard(4)
-		return errors.Join(err, io.EOF)
+		if _, err := g.r.Discard(4); err != nil {
+			return err
+		}
+		return io.EOF // as it is: not every caller looks into a wrapped one
 	case size == lz4Magic:
 		g.pass = 4
 	case size > lz4Block+lz4Block/255+16:

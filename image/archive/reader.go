@@ -18,6 +18,9 @@ type Limits struct {
 	Entries int   // default 1,000,000
 }
 
+// bufferSize is how much of a file, and of what it unpacks to, is read at once.
+const bufferSize = 64 << 10
+
 // ErrTooLarge reports an image that exceeds the Limits.
 var ErrTooLarge = errors.New("more content than the limit allows")
 
@@ -27,7 +30,8 @@ type Header struct {
 	Name     string
 	Mode     fs.FileMode
 	UID, GID uint32
-	Inode    uint32
+	Inode    uint32 // with Device and more than one of Links, files of one archive with the same number are one file
+	Device   Devno
 	Links    uint32
 	ModTime  time.Time
 	Size     int64  // 0 for all but regular files in sane archives
@@ -37,7 +41,7 @@ type Header struct {
 }
 
 // A Reader lists the files of an initramfs image: any number of newc archives one after the other, with zeros between
-// them, plain or compressed, as the kernel takes them. Behind a part compressed with zstd or xz nothing else can follow.
+// them, plain or compressed, as the kernel takes them.
 //
 // It allocates no more than a name's length on the word of a header, so it can be given hostile files.
 type Reader struct {
@@ -64,7 +68,7 @@ func NewReader(r io.Reader, limits Limits) *Reader {
 	if limits.Entries == 0 {
 		limits.Entries = 1_000_000
 	}
-	outer := bufio.NewReader(r)
+	outer := bufio.NewReaderSize(r, bufferSize)
 	return &Reader{limits: limits, outer: outer, in: outer, format: None}
 }
 
@@ -175,11 +179,12 @@ func (r *Reader) begin() error {
 		case r.in != r.outer:
 			return fmt.Errorf("%s inside of %s: the kernel unpacks once", format, r.format)
 		}
+		r.format = format
 		d, err := newDecompressor(r.outer, format)
 		if err != nil {
 			return truncated(err)
 		}
-		r.in, r.closer, r.format = bufio.NewReader(d), d, format
+		r.in, r.closer = bufio.NewReaderSize(d, bufferSize), d
 		r.note(format)
 	}
 }
@@ -212,10 +217,11 @@ func (r *Reader) peekNonzero() ([]byte, error) {
 	}
 }
 
-// discard skips n bytes of the current part.
+// discard skips n bytes of the current part, or as many as the limit leaves and one more.
 func (r *Reader) discard(n int64) error {
-	skipped, err := io.CopyN(io.Discard, r.in, n)
-	return errors.Join(r.count(skipped), err)
+	n = min(n, r.limits.Content-r.read+1)
+	skipped, err := r.in.Discard(int(n))
+	return errors.Join(r.count(int64(skipped)), err)
 }
 
 // count adds n bytes to what was read.
@@ -279,8 +285,9 @@ func (r *Reader) header() (Header, error) {
 	}
 	h := Header{
 		Name: text, Mode: goMode(field[fieldMode]), UID: field[fieldUID], GID: field[fieldGID],
-		Inode: field[fieldInode], Links: field[fieldLinks], ModTime: time.Unix(int64(field[fieldTime]), 0),
-		Size: int64(field[fieldSize]), Dev: Devno{field[fieldRMajor], field[fieldRMinor]}, Part: r.part,
+		Inode: field[fieldInode], Device: Devno{field[fieldMajor], field[fieldMinor]}, Links: field[fieldLinks],
+		ModTime: time.Unix(int64(field[fieldTime]), 0),
+		Size:    int64(field[fieldSize]), Dev: Devno{field[fieldRMajor], field[fieldRMinor]}, Part: r.part,
 	}
 	if h.Mode.Type() == fs.ModeSymlink && h.Name != trailer {
 		return r.target(h)

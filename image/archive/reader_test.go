@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,12 @@ func TestReaderJoinedArchives(t *testing.T) {
 		"lz4, zeros, lz4":       {squeeze(t, LZ4, one) + zeros + squeeze(t, LZ4, two), "one/0 two/1", "lz4"},
 		"lz4 of another writer": {strings.TrimSuffix(squeeze(t, LZ4, one), "\x00\x00\x00\x00"), "one/0", "lz4"},
 		"xz":                    {squeeze(t, XZ, one), "one/0", "xz"},
+		"xz, then plain":        {squeeze(t, XZ, one) + two, "one/0 two/1", "xz none"},
+		"xz, zeros, gzip":       {squeeze(t, XZ, one) + zeros + squeeze(t, Gzip, two), "one/0 two/1", "xz gzip"},
+		"zstd, then plain":      {squeeze(t, Zstd, one) + two, "one/0 two/1", "zstd none"},
+		"zstd, zeros, xz":       {squeeze(t, Zstd, one) + zeros + squeeze(t, XZ, two), "one/0 two/1", "zstd xz"},
+		"zstd, skippable":       {squeeze(t, Zstd, one) + "\x5e\x2a\x4d\x18\x03\x00\x00\x00abc" + two, "one/0 two/1", "zstd none"},
+		"zstd in two frames":    {squeeze(t, Zstd, one[:50]) + squeeze(t, Zstd, one[50:]) + two, "one/0 two/1", "zstd none"},
 		"trailer with a length": {record("one", modeFile, 0, "") + record(trailer, 0, 4, "junk") + two, "one/0 two/1", "none"},
 		"hostile names":         {record("../../etc/passwd", modeFile, 0, "") + record("", modeDir, 0, "") + record(trailer, 0, 0, ""), "../../etc/passwd/0 /0", "none"},
 	} {
@@ -133,7 +140,10 @@ func TestReaderRefuses(t *testing.T) {
 		"unended name":       {strings.Replace(good, "f\x00", "ff", 1), "has no end"},
 		"4 GiB link":         {record("l", modeLink, 1<<32-1, "x") + end, "a link target of 4294967295 bytes"},
 		"4 GiB file":         {record("f", modeFile, 1<<32-1, "x") + end, "cut short"},
-		"bzip2":              {"BZh9xxxxxx", "compressed with bzip2"},
+		"broken bzip2":       {"BZh9xxxxxx", "archive 1 (bzip2)"},
+		"broken lzma":        {"\x5d\x00\x00\x10\x00" + strings.Repeat("\xff", 40), "archive 1 (lzma)"},
+		"lzma, 4 GiB window": {"\x5d\x00\x00\x00\xf0" + strings.Repeat("\x00", 40), "window above 128 MiB"},
+		"cut lzop":           {"\x89LZO\x00\r\n\x1a\n\x10\x40", "cut short"},
 		"lz4 frame":          {"\x04\x22\x4d\x18xxxx", "no kernel reads"},
 		"compressed twice":   {squeeze(t, Gzip, squeeze(t, Zstd, good)), "zstd inside of gzip"},
 		"cut zstd":           {cut(squeeze(t, Zstd, good)), "archive 1 (zstd)"},
@@ -144,7 +154,7 @@ func TestReaderRefuses(t *testing.T) {
 		"magic only, zstd":   {"\x28\xb5\x2f\xfd", "cut short"},
 		"magic only, xz":     {"\xfd7zXZ\x00", "cut short"},
 		"magic only, gzip":   {"\x1f\x8b", "cut short"},
-		"junk after zstd":    {squeeze(t, Zstd, good) + "junk", "archive 2 (zstd)"},
+		"junk after zstd":    {squeeze(t, Zstd, good) + "junk", "neither a newc archive"},
 		"bomb":               {squeeze(t, Zstd, record("f", modeFile, 1<<21, strings.Repeat("\x00", 1<<21))), "more content than the limit"},
 		"zeros without end":  {squeeze(t, Gzip, strings.Repeat("\x00", 1<<21)), "more content than the limit"},
 		"many files":         {strings.Repeat(record("f", modeFile, 0, ""), 101) + end, "more content than the limit"},
@@ -196,14 +206,81 @@ func TestXZGuardWalksBlocks(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		guard := newXZGuard(bufio.NewReader(bytes.NewReader(packed.Bytes())))
+		const after = "070701 and so on"
+		rest := bufio.NewReader(io.MultiReader(bytes.NewReader(packed.Bytes()), strings.NewReader(after)))
+		guard := newXZGuard(rest)
 		got, err := io.ReadAll(guard)
 		if err != nil || !bytes.Equal(got, packed.Bytes()) {
 			t.Errorf("check %d: the guard passes %d of %d bytes, %v", check, len(got), packed.Len(), err)
 		}
+		if left, _ := io.ReadAll(rest); string(left) != after {
+			t.Errorf("check %d: behind the stream the guard leaves %.40q, want %q", check, left, after)
+		}
 		if want := (plain.Len() + 99_999) / 100_000; guard.seen != want {
 			t.Errorf("check %d: the guard saw %d blocks of %d", check, guard.seen, want)
 		}
+	}
+}
+
+// The formats that hapax does not write, packed by the usual tools.
+func TestReaderOtherFormats(t *testing.T) {
+	t.Parallel()
+	var plain strings.Builder
+	for i := range 3000 { // repeats near and far, and what repeats nothing
+		sum := crc32.ChecksumIEEE([]byte{byte(i), byte(i >> 8)})
+		plain.WriteString(record("f", modeFile|0o644, 200, strings.Repeat(string(rune('a'+i%26)), 196)+
+			string(binary.LittleEndian.AppendUint32(nil, sum))))
+	}
+	plain.WriteString(record(trailer, 0, 0, ""))
+	for _, tool := range [][]string{
+		{"bzip2"}, {"xz", "--format=lzma"}, {"lzop", "-1"}, {"lzop", "-9"}, {"lzop", "-F"}, {"lzop", "-3", "--crc32"},
+		{"zstd", "-19"}, {"zstd", "--no-check", "--rsyncable"}, {"xz", "-T2", "--block-size=65536"}, {"gzip", "-1"},
+	} {
+		path, err := exec.LookPath(tool[0])
+		if err != nil {
+			t.Skipf("tests/setup/apt.go names the package of what is missing: %v", err)
+		}
+		cmd := exec.CommandContext(t.Context(), path, append(tool[1:], "-c")...)
+		cmd.Stdin = strings.NewReader(plain.String())
+		packed, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v", tool, err)
+		}
+		r := NewReader(bytes.NewReader(packed), Limits{})
+		files := 0
+		for {
+			h, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%v: %v", tool, err)
+			}
+			content, err := io.ReadAll(r)
+			if err != nil || int64(len(content)) != h.Size || content[0] != byte('a'+files%26) {
+				t.Fatalf("%v: file %d has %d bytes, %.3q, %v", tool, files, len(content), content, err)
+			}
+			files++
+		}
+		if files != 3000 || r.ContentBytes() != int64(plain.Len()) {
+			t.Errorf("%v: %d files in %d bytes, want 3000 in %d", tool, files, r.ContentBytes(), plain.Len())
+		}
+	}
+}
+
+func TestDecompress(t *testing.T) {
+	t.Parallel()
+	for _, c := range Compressions() {
+		r, format, err := Decompress(strings.NewReader(squeeze(t, c, "a module")))
+		if err != nil || format != c {
+			t.Fatalf("%s: %q, %v", c, format, err)
+		}
+		if got, err := io.ReadAll(r); err != nil || string(got) != "a module" {
+			t.Errorf("%s: %q, %v", c, got, err)
+		}
+	}
+	if _, _, err := Decompress(strings.NewReader("\x1f\x8b")); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("two bytes of gzip: %v", err)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 // Write writes one newc archive of entries to w, in the order given and ended by a trailer. Each gets mtime, the owner
 // root and the next inode number. Names must be unique: see Tree. It returns how many bytes were written.
 //
+// The names of one file, Entry.Hard, share their inode number; the content comes with the last of them, as cpio(5) has it.
+//
 // Records are made by cavaliergopher/cpio, but for device nodes: it has no field for the device number, so they are
 // made by u-root's pkg/cpio on the same stream.
 func Write(w io.Writer, entries []Entry, mtime time.Time) (int64, error) {
@@ -22,7 +24,11 @@ func Write(w io.Writer, entries []Entry, mtime time.Time) (int64, error) {
 		return 0, fmt.Errorf("time %v does not fit into newc (1970 to 2106)", mtime)
 	}
 	counted := &countingWriter{w: w}
-	n := &newc{records: cpio.NewWriter(counted), nodes: ucpio.Newc.Writer(counted), mtime: time.Unix(stamp, 0)}
+	files, err := linked(entries)
+	if err != nil {
+		return 0, err
+	}
+	n := &newc{records: cpio.NewWriter(counted), nodes: ucpio.Newc.Writer(counted), mtime: time.Unix(stamp, 0), files: files}
 	for _, e := range entries {
 		if err := n.add(e); err != nil {
 			return counted.n, err
@@ -32,6 +38,46 @@ func Write(w io.Writer, entries []Entry, mtime time.Time) (int64, error) {
 		return counted.n, fmt.Errorf("write trailer: %w", err)
 	}
 	return counted.n, nil
+}
+
+// A linkedFile is a regular file with several names.
+type linkedFile struct {
+	content Entry // the one that the others are links to
+	names   int
+	left    int   // names that are still to be written
+	inode   int64 // of the first that was written
+}
+
+// linked returns the files of entries that have more than one name, by each of these.
+func linked(entries []Entry) (map[string]*linkedFile, error) {
+	files := map[string]*linkedFile{}
+	for _, e := range entries {
+		if e.Hard != "" {
+			files[e.Hard] = &linkedFile{}
+		}
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if f := files[e.Name]; f != nil && e.Hard == "" && e.Mode.IsRegular() {
+			f.content, f.names, f.left = e, 1, 1
+		}
+	}
+	for _, e := range entries {
+		if e.Hard == "" {
+			continue
+		}
+		f := files[e.Hard]
+		if f.names == 0 {
+			return nil, fmt.Errorf("%s is a hard link to %s, which is no file of the image", e.Name, e.Hard)
+		}
+		if e.Mode != f.content.Mode {
+			return nil, fmt.Errorf("%s has the mode %v, but %s, the same file, has %v", e.Name, e.Mode, e.Hard, f.content.Mode)
+		}
+		f.names, f.left, files[e.Name] = f.names+1, f.left+1, f
+	}
+	return files, nil
 }
 
 // Size returns how many bytes Write writes for entries.
@@ -55,6 +101,7 @@ type newc struct {
 	nodes   ucpio.RecordWriter
 	mtime   time.Time
 	inode   int64
+	files   map[string]*linkedFile // those with several names
 }
 
 func (n *newc) add(e Entry) error {
@@ -95,6 +142,7 @@ func (n *newc) addRecord(e Entry) error {
 	case fs.ModeSymlink:
 		header.Size = int64(len(e.Link))
 	default:
+		e = n.name(e, header)
 		header.Size = e.Size
 	}
 	if err := n.records.WriteHeader(header); err != nil {
@@ -110,6 +158,23 @@ func (n *newc) addRecord(e Entry) error {
 		return errors.New("content without a way to open it")
 	}
 	return nil
+}
+
+// name fills in what a header says about the other names of a file, and returns the entry whose content goes with this one.
+func (n *newc) name(e Entry, header *cpio.Header) Entry {
+	file := n.files[e.Name]
+	if file == nil {
+		return e
+	}
+	if file.inode == 0 {
+		file.inode = header.Inode
+	}
+	header.Inode, header.Links = file.inode, file.names
+	file.left--
+	if file.left > 0 {
+		return Entry{Name: e.Name, Mode: e.Mode}
+	}
+	return file.content
 }
 
 // copyContent copies exactly e.Size bytes and makes sure that there are no more.

@@ -7,68 +7,57 @@ import (
 	"io"
 )
 
-// An xzGuard passes one xz stream on and stops it before a block whose dictionary exceeds maxWindow: the decoder would
-// allocate up to 4 GiB on the word of a header. It walks the headers of blocks and LZMA2 chunks (xz file format 1.2,
-// sections 2 and 3) and leaves every other check to the decoder.
+// An xzGuard is the stream of one xz stream. It stops before a block whose dictionary exceeds maxWindow: a decoder would
+// allocate up to 4 GiB on the word of a header. It walks the headers of blocks and LZMA2 chunks and the index (xz file
+// format 1.2, sections 2 to 4).
 type xzGuard struct {
-	r     *bufio.Reader
-	state func() error // looks at what comes next and sets pass; nil: nothing left to look at
-	pass  int64        // bytes to hand out before the next look
-	check int64        // length of a block's checksum
-	block int64        // bytes of the current block's LZMA2 data so far
-	seen  int          // block headers
+	stream
+	check   int64 // length of a block's checksum
+	length  int64 // of the current block's LZMA2 data, or of the index, so far
+	numbers int64 // of the index, not seen yet
+	seen    int   // block headers
 }
 
 func newXZGuard(r *bufio.Reader) *xzGuard {
-	g := &xzGuard{r: r}
-	g.state = g.stream
+	g := &xzGuard{stream: stream{r: r}}
+	g.look = g.header
 	return g
 }
 
 var errWindow = fmt.Errorf("asks for a window above %d MiB", maxWindow>>20)
 
-func (g *xzGuard) Read(p []byte) (int, error) {
-	for g.pass == 0 && g.state != nil {
-		if err := g.state(); err != nil {
-			return 0, err
-		}
-	}
-	if g.state == nil {
-		return g.r.Read(p)
-	}
-	n, err := g.r.Read(p[:min(int64(len(p)), g.pass)])
-	g.pass -= int64(n)
-	return n, err
-}
-
-// stream looks at the stream header: magic, flags, CRC32.
-func (g *xzGuard) stream() error {
+// header looks at the stream header: magic, flags, CRC32.
+func (g *xzGuard) header() error {
 	b, _ := g.r.Peek(12)
 	if len(b) < 12 {
-		g.state = nil
+		g.giveUp()
 		return nil
 	}
 	if id := b[7] & 0xf; id > 0 {
 		g.check = 4 << ((id - 1) / 3)
 	}
-	g.pass, g.state = 12, g.blockHeader
+	g.pass, g.look = 12, g.blockHeader
 	return nil
 }
 
 // blockHeader looks at a block header, or at the index that follows the last block.
 func (g *xzGuard) blockHeader() error {
 	size, _ := g.r.Peek(1)
-	if len(size) == 0 || size[0] == 0 {
-		g.state = nil
+	if len(size) == 0 {
+		g.giveUp()
+		return nil
+	}
+	if size[0] == 0 {
+		g.pass, g.look, g.length = 1, g.indexCount, 1
 		return nil
 	}
 	b, _ := g.r.Peek((int(size[0]) + 1) * 4)
-	fields := bytes.NewReader(b[min(2, len(b)):])
-	g.pass, g.state, g.block = int64(len(b)), g.chunk, 0
 	if len(b) < 2 {
-		g.state = nil
+		g.giveUp()
 		return nil
 	}
+	fields := bytes.NewReader(b[2:])
+	g.pass, g.look, g.length = int64(len(b)), g.chunk, 0
 	g.seen++
 	flags := b[1]
 	for _, bit := range []byte{0x40, 0x80} { // compressed and uncompressed size
@@ -95,11 +84,11 @@ func (g *xzGuard) chunk() error {
 	b, _ := g.r.Peek(5)
 	switch {
 	case len(b) > 0 && b[0] == 0: // end of the block: padding to four bytes and the checksum
-		g.block++
-		g.pass, g.state = 1+(4-g.block%4)%4+g.check, g.blockHeader
+		g.length++
+		g.pass, g.look = 1+pad4(g.length)+g.check, g.blockHeader
 		return nil
 	case len(b) < 5:
-		g.state = nil
+		g.giveUp()
 		return nil
 	case b[0] < 0x80: // stored
 		g.pass = 3 + 1 + (int64(b[1])<<8 | int64(b[2]))
@@ -109,8 +98,43 @@ func (g *xzGuard) chunk() error {
 			g.pass++ // new properties
 		}
 	}
-	g.block += g.pass
+	g.length += g.pass
 	return nil
+}
+
+// indexCount looks at how many blocks the index lists, each with two numbers.
+func (g *xzGuard) indexCount() error {
+	records := g.number()
+	if records != uint64(g.seen) {
+		g.giveUp()
+		return nil
+	}
+	g.numbers, g.look = 2*int64(g.seen), g.index
+	return nil
+}
+
+// index looks at the next number of the index, or at what follows the last: padding, a CRC32 and the footer of the stream.
+func (g *xzGuard) index() error {
+	if g.numbers > 0 {
+		g.numbers--
+		g.number()
+		return nil
+	}
+	g.pass, g.look = pad4(g.length)+4+12, nil
+	return nil
+}
+
+// number passes the next number of the index on and returns it.
+func (g *xzGuard) number() uint64 {
+	b, _ := g.r.Peek(9)
+	r := bytes.NewReader(b)
+	n := readVarint(r)
+	g.pass = int64(len(b) - r.Len())
+	g.length += g.pass
+	if g.pass == 0 {
+		g.giveUp()
+	}
+	return n
 }
 
 // readVarint reads a number of the xz format, at most nine bytes of seven bits. A cut one gives what was there.

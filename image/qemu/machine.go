@@ -37,9 +37,12 @@ const (
 // A Machine is one guest: a q35 board with every CPU feature the accelerator offers, started from a kernel file without
 // firmware menus, whose only outputs are the serial line and, if asked for, a QMP socket. Its reset ends QEMU.
 //
-// The zero value of a field is usable except for Kernel: one CPU, 1 GiB, TCG, the terminal.
+// The zero value of a field is usable except for Kernel: one CPU, 1 GiB, TCG, the terminal. With a Firmware, Kernel may be
+// left out, too: then the firmware looks for a boot loader on the disks.
 type Machine struct {
 	Kernel    string // bzImage or PVH ELF file
+	Firmware  string // UEFI firmware, such as OVMF_CODE_4M.fd; "" is QEMU's BIOS
+	Variables string // what Firmware keeps, writable: a copy of OVMF_VARS_4M.fd
 	Initrd    string // initramfs; "" for none
 	Append    string // kernel command line, as one string
 	CPUs      int
@@ -76,7 +79,13 @@ func (m Machine) args(hostCPUs int) ([]string, error) {
 	if m.Icount {
 		args = append(args, "-icount", "shift=0,sleep=off")
 	}
-	args = append(args, "-kernel", m.Kernel)
+	if m.Firmware != "" {
+		args = append(args, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+escape(m.Firmware),
+			"-drive", "if=pflash,unit=1,format=raw,file="+escape(m.Variables))
+	}
+	if m.Kernel != "" {
+		args = append(args, "-kernel", m.Kernel)
+	}
 	if m.Initrd != "" {
 		args = append(args, "-initrd", m.Initrd)
 	}
@@ -100,8 +109,10 @@ func (m Machine) args(hostCPUs int) ([]string, error) {
 // check refuses what QEMU would accept and then do something else with.
 func (m Machine) check() error {
 	switch {
-	case m.Kernel == "":
+	case m.Kernel == "" && m.Firmware == "":
 		return errors.New("no kernel given: name a kernel image")
+	case (m.Firmware == "") != (m.Variables == ""):
+		return errors.New("UEFI firmware needs a file for its variables, and the other way round")
 	case m.CPUs < 0 || m.MemoryMiB < 0:
 		return fmt.Errorf("%d CPUs and %d MiB: neither can be negative", m.CPUs, m.MemoryMiB)
 	case m.Accel != "" && m.Accel != KVM && m.Accel != TCG:

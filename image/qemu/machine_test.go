@@ -50,6 +50,12 @@ func TestArgs(t *testing.T) {
 			want: board + "-accel tcg,thread=single -smp 1 -m 1024M -icount shift=0,sleep=off -kernel k " +
 				"-chardev null,id=serial0 -serial chardev:serial0 " + hotplug,
 		},
+		{
+			name: "firmware",
+			m:    Machine{Firmware: "code,4M", Variables: "vars", Serial: "null"},
+			want: board + "-accel tcg,thread=multi -smp 1 -m 1024M -drive if=pflash,unit=0,format=raw,readonly=on,file=code,,4M " +
+				"-drive if=pflash,unit=1,format=raw,file=vars -chardev null,id=serial0 -serial chardev:serial0 " + hotplug,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -72,6 +78,8 @@ func TestArgsRefused(t *testing.T) {
 		"negative memory": {Kernel: "k", MemoryMiB: -1},
 		"accelerator":     {Kernel: "k", Accel: "xen"},
 		"counted kvm":     {Kernel: "k", Accel: KVM, Icount: true},
+		"no variables":    {Firmware: "f"},
+		"no firmware":     {Kernel: "k", Variables: "v"},
 	} {
 		if args, err := m.Args(); err == nil {
 			t.Errorf("%s: Args = %q, want an error", name, args)

@@ -3,6 +3,7 @@ package resolve
 import (
 	"strings"
 
+	"hapax/image/nearest"
 	"hapax/modload/modindex"
 )
 
@@ -16,39 +17,15 @@ func hint(x *modindex.Index, query string) string {
 	if cut, _, ok := strings.Cut(query, ".ko"); ok {
 		query = cut
 	}
-	best, least := "", max(len(query)/3, 1)+1
-	for m := range x.All() {
-		if d := distance(query, m.Name, least); d < least {
-			best, least = m.Name, d
+	best := nearest.Word(query, func(yield func(string) bool) {
+		for m := range x.All() {
+			if !yield(m.Name) {
+				return
+			}
 		}
-	}
+	})
 	if best == "" {
 		return ""
 	}
 	return "; did you mean " + best + "?"
-}
-
-// distance returns the number of single-byte insertions, deletions and replacements that turn a into b, or limit if it
-// takes that many or more.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1) // row[j]: distance of the part of a that was read so far and b[:j]
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return min(row[len(b)], limit)
 }

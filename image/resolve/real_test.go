@@ -55,7 +55,7 @@ func TestRealTrees(t *testing.T) {
 // requested returns the modules that rules ask for themselves, but for those that a ban has kept out of selected.
 func requested(t *testing.T, x *modindex.Index, rules []Rule, selected []string) []string {
 	t.Helper()
-	s := &selection{index: x, wanted: map[string]bool{}, banned: map[string]bool{}}
+	s := &selection{index: x, view: x.With(nil), all: slices.Collect(x.All()), wanted: map[string]want{}, banned: map[string]bool{}}
 	for _, rule := range rules {
 		if err := s.apply(rule); err != nil {
 			t.Fatal(err)

@@ -13,34 +13,69 @@ import (
 	"hapax/modload/modindex"
 )
 
-// Select applies rules in order to the modules of x and returns the closure of what they ask for, sorted by path, each
-// module once; built-in modules need no place and are left out. No rules give no modules.
-//
-// It takes an Index and no View: modprobe.d(5) of the machine that builds says nothing about the machines that boot a
-// universal image, and two builders would get two images.
-//
-// Softdep targets that the tree does not have are skipped, as kmod does. A module file that is missing although
-// modules.dep lists it is a *MissingError, for the image would fail at boot; a name that the tree does not know is an
-// error with the nearest names it does know.
+// A Request is what an image is to hold.
+type Request struct {
+	Rules []Rule // applied in order; none give no modules
+
+	// Config is the modprobe.d(5) that the image will hold, whose softdeps, weakdeps and aliases count and whose denied
+	// modules stay out; nil for none. That of the machine that builds says nothing about the machines that boot a universal
+	// image, and two builders would get two images.
+	Config *modindex.Config
+
+	Deny []string // names or patterns of modules that stay out as well
+}
+
+// A Choice is a module of a selection.
+type Choice struct {
+	modindex.Module
+	Why string // the rule, or the first other reason that was met: "universal.txt: kernel/drivers/ata/", "needed by ahci", "softdep of btrfs"
+}
+
+// Select is Choose for rules alone, without the reasons.
 func Select(x *modindex.Index, rules []Rule) ([]modindex.Module, error) {
+	choices, err := Choose(x, Request{Rules: rules})
+	if err != nil {
+		return nil, err
+	}
+	modules := make([]modindex.Module, len(choices))
+	for i, c := range choices {
+		modules[i] = c.Module
+	}
+	return modules, nil
+}
+
+// Choose applies the rules of a request in order to the modules of x and returns the closure of what they ask for, sorted
+// by path, each module once; built-in modules need no place and are left out.
+//
+// Targets of softdeps and weakdeps that the tree does not have are skipped, as kmod does. A module file that is missing
+// although modules.dep lists it is a *MissingError, for the image would fail at boot; a name that the tree does not know is
+// an error with the nearest names it does know.
+func Choose(x *modindex.Index, req Request) ([]Choice, error) {
+	if i := slices.IndexFunc(req.Deny, func(name string) bool { return strings.ContainsAny(name, " \t\n,\"") }); i >= 0 {
+		return nil, fmt.Errorf("denied module %q: no module has such a name", req.Deny[i])
+	}
 	s := &selection{
 		index:  x,
-		wanted: map[string]bool{},
+		config: req.Config,
+		denied: modindex.ParseCmdline("hapax.deny=" + strings.Join(req.Deny, ",")),
+		view:   x.With(req.Config),
+		wanted: map[string]want{},
 		banned: map[string]bool{},
-		taken:  map[string]modindex.Module{},
+		taken:  map[string]Choice{},
+		all:    slices.Collect(x.All()),
 	}
-	for _, rule := range rules {
+	for _, rule := range req.Rules {
 		if err := s.apply(rule); err != nil {
 			return nil, err
 		}
 	}
-	for m := range x.All() {
-		byName, wanted := s.wanted[m.Name]
+	for _, m := range s.all {
+		want, wanted := s.wanted[m.Name]
 		if !wanted {
 			continue
 		}
-		err := s.take(m)
-		if _, banned := errors.AsType[*banError](err); banned && !byName {
+		err := s.take(m, want.why)
+		if _, banned := errors.AsType[*banError](err); banned && !want.byName {
 			continue
 		}
 		if err != nil {
@@ -50,7 +85,7 @@ func Select(x *modindex.Index, rules []Rule) ([]modindex.Module, error) {
 	if err := s.takeSoftdeps(); err != nil {
 		return nil, err
 	}
-	byPath := func(a, b modindex.Module) int { return strings.Compare(a.Path, b.Path) }
+	byPath := func(a, b Choice) int { return strings.Compare(a.Path, b.Path) }
 	return slices.SortedFunc(maps.Values(s.taken), byPath), nil
 }
 
@@ -68,13 +103,23 @@ func Unknown(x *modindex.Index, query string) error {
 	return fmt.Errorf("no module or alias %q in %s%s", query, x.Dir(), hint(x, query))
 }
 
-// A selection is the state of one Select. First rules fill wanted and banned; then taken grows to the closure.
+// A selection is the state of one Choose. First rules fill wanted and banned; then taken grows to the closure.
 type selection struct {
 	index  *modindex.Index
-	wanted map[string]bool // value: somebody named it, it did not come with a folder or a built-in list
+	config *modindex.Config
+	denied *modindex.Config  // what Request.Deny says
+	view   *modindex.View    // the index as config lets it appear
+	all    []modindex.Module // of the index, in its order
+	wanted map[string]want
 	banned map[string]bool
-	taken  map[string]modindex.Module
+	taken  map[string]Choice
 	soft   []modindex.Module // taken, softdeps not yet looked at
+}
+
+// A want is why a rule asks for a module.
+type want struct {
+	byName bool // somebody named it, it did not come with a folder or a built-in list
+	why    string
 }
 
 // apply notes what one rule asks for. A rule that adds also lifts earlier bans from what it needs, so that a list given by
@@ -87,7 +132,7 @@ func (s *selection) apply(rule Rule) error {
 	for _, m := range modules {
 		switch {
 		case !rule.Remove:
-			s.wanted[m.Name] = s.wanted[m.Name] || rule.Name != "" && !rule.Optional
+			s.want(m.Name, rule)
 			delete(s.banned, m.Name)
 			for _, dep := range m.Deps {
 				delete(s.banned, dep)
@@ -102,11 +147,21 @@ func (s *selection) apply(rule Rule) error {
 	return nil
 }
 
+// want notes that rule asks for a module.
+func (s *selection) want(name string, rule Rule) {
+	w, ok := s.wanted[name]
+	if !ok {
+		w.why = rule.why()
+	}
+	w.byName = w.byName || rule.Name != "" && !rule.Optional
+	s.wanted[name] = w
+}
+
 // match returns the loadable modules that a rule speaks of.
 func (s *selection) match(rule Rule) ([]modindex.Module, error) {
 	var found []modindex.Module
 	if rule.Name == "" {
-		for m := range s.index.All() {
+		for _, m := range s.all {
 			if rule.covers(m) {
 				found = append(found, m)
 			}
@@ -116,15 +171,12 @@ func (s *selection) match(rule Rule) ([]modindex.Module, error) {
 		}
 		return found, nil
 	}
-	names, err := Lookup(s.index, rule.Name)
-	if err != nil {
-		if rule.Optional {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("%w", err)
+	names := s.view.Lookup(rule.Name).Names
+	if len(names) == 0 && !rule.Optional {
+		return nil, Unknown(s.index, rule.Name)
 	}
 	for _, name := range names {
-		if m, ok := s.index.Module(name); ok && !m.Builtin {
+		if m, ok := s.view.Module(name); ok && !m.Builtin && m.Path != "" {
 			found = append(found, m)
 		}
 	}
@@ -132,16 +184,14 @@ func (s *selection) match(rule Rule) ([]modindex.Module, error) {
 }
 
 // take adds m and its hard dependencies, all of them or none.
-func (s *selection) take(m modindex.Module) error {
+func (s *selection) take(m modindex.Module, why string) error {
 	if _, done := s.taken[m.Name]; done {
 		return nil
 	}
 	group := make([]modindex.Module, 0, len(m.Deps)+1)
 	for _, name := range m.Deps {
-		dep, ok := s.index.Module(name)
+		dep, ok := s.view.Module(name)
 		switch {
-		case s.banned[name]:
-			return &banError{module: m.Name, banned: name}
 		case !ok:
 			return &MissingError{File: name, NeededBy: m.Name, Err: errors.New("not listed in modules.dep")}
 		case !dep.Builtin:
@@ -153,14 +203,39 @@ func (s *selection) take(m modindex.Module) error {
 		return done
 	})
 	for _, g := range group {
+		if err := s.ban(g.Name, m.Name); err != nil {
+			return err
+		}
+	}
+	for _, g := range group {
 		if err := s.check(g, m); err != nil {
 			return err
 		}
 	}
 	for _, g := range group {
-		s.taken[g.Name] = g
+		c := Choice{Module: g, Why: "needed by " + m.Name}
+		if g.Name == m.Name {
+			c.Why = why
+		} else if w, wanted := s.wanted[g.Name]; wanted {
+			c.Why = w.why
+		}
+		s.taken[g.Name] = c
 	}
 	s.soft = append(s.soft, group...)
+	return nil
+}
+
+// ban returns a *banError if the image may not hold a module that m needs or is.
+func (s *selection) ban(name, m string) error {
+	if _, denied := s.denied.Denied(name); denied {
+		return &banError{module: m, banned: name, by: "the deny list"}
+	}
+	if reason, denied := s.config.Denied(name); denied {
+		return &banError{module: m, banned: name, by: reason}
+	}
+	if s.banned[name] && name != m {
+		return &banError{module: m, banned: name, by: "-" + name}
+	}
 	return nil
 }
 
@@ -191,21 +266,31 @@ func (s *selection) check(g, m modindex.Module) error {
 	return nil
 }
 
-// takeSoftdeps adds the softdeps of what was taken, and theirs, until nothing new comes. A target that is unknown, banned
-// or missing is skipped: a softdep is a wish.
+// takeSoftdeps adds the softdeps and weakdeps of what was taken, and theirs, until nothing new comes.
 func (s *selection) takeSoftdeps() error {
 	for len(s.soft) > 0 {
 		m := s.soft[0]
 		s.soft = s.soft[1:]
-		for _, query := range slices.Concat(m.Pre, m.Post) {
-			for _, name := range s.index.Lookup(query).Names {
-				target, ok := s.index.Module(name)
-				if !ok || target.Builtin || s.banned[name] {
-					continue
-				}
-				if err := s.take(target); err != nil && !skippable(err) {
-					return err
-				}
+		if err := s.takeWishes(slices.Concat(m.Pre, m.Post), "softdep of "+m.Name); err != nil {
+			return err
+		}
+		if err := s.takeWishes(s.view.Weakdeps(m.Name), "weakdep of "+m.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeWishes adds what queries stand for. A target that is unknown, banned or missing is skipped.
+func (s *selection) takeWishes(queries []string, why string) error {
+	for _, query := range queries {
+		for _, name := range s.view.Lookup(query).Names {
+			target, ok := s.view.Module(name)
+			if !ok || target.Builtin || target.Path == "" || s.banned[name] {
+				continue
+			}
+			if err := s.take(target, why); err != nil && !skippable(err) {
+				return err
 			}
 		}
 	}
@@ -237,9 +322,15 @@ func (e *MissingError) Error() string {
 // Unwrap returns the cause.
 func (e *MissingError) Unwrap() error { return e.Err }
 
-// A banError reports a module that cannot be had without one that a rule took away.
-type banError struct{ module, banned string }
+// A banError reports a module that cannot be had, or not without another one, because of a rule or a deny list.
+type banError struct{ module, banned, by string }
 
 func (e *banError) Error() string {
-	return fmt.Sprintf("%s needs %s, which -%[2]s takes away: drop one of the two rules", e.module, e.banned)
+	if e.module == e.banned {
+		return fmt.Sprintf("%s is denied by %s: drop one of the two", e.module, e.by)
+	}
+	if strings.HasPrefix(e.by, "-") {
+		return fmt.Sprintf("%s needs %s, which %s takes away: drop one of the two rules", e.module, e.banned, e.by)
+	}
+	return fmt.Sprintf("%s needs %s, which %s denies: drop one of the two", e.module, e.banned, e.by)
 }

@@ -249,20 +249,3 @@ func TestParseRules(t *testing.T) {
 		}
 	}
 }
-
-func TestDistance(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		a, b        string
-		limit, want int
-	}{
-		{"", "", 9, 0}, {"a", "", 9, 1}, {"kitten", "sitting", 9, 3}, {"abc", "acb", 9, 2}, {"abc", "xyz", 2, 2}, {"a", "abcdef", 3, 3},
-	} {
-		if got := distance(tt.a, tt.b, tt.limit); got != tt.want {
-			t.Errorf("distance(%q, %q, %d) = %d, want %d", tt.a, tt.b, tt.limit, got, tt.want)
-		}
-		if got := distance(tt.b, tt.a, tt.limit); got != tt.want {
-			t.Errorf("distance(%q, %q, %d) = %d, want %d", tt.b, tt.a, tt.limit, got, tt.want)
-		}
-	}
-}

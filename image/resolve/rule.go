@@ -21,6 +21,8 @@ type Rule struct {
 	Folder   string // "kernel/fs/", below the modules folder; "" stands for the whole tree if Name is "" as well
 	Remove   bool
 	Optional bool // no error if nothing matches; for built-in lists that serve every kernel
+
+	From string // where the rule was written, for explanations: "universal.txt", "--modules"
 }
 
 // ParseRules reads a list of rules, separated by commas or white space: "NAME" adds a module, "FOLDER/" the modules of
@@ -52,6 +54,30 @@ func parseRule(word string) (Rule, error) {
 		rule.Name = name
 	}
 	return rule, nil
+}
+
+// UnmarshalText reads one rule as ParseRules does.
+func (r *Rule) UnmarshalText(text []byte) error {
+	rules, err := ParseRules(string(text))
+	if err != nil {
+		return err
+	}
+	if len(rules) != 1 {
+		return fmt.Errorf("%q is %d rules, not one", text, len(rules))
+	}
+	*r = rules[0]
+	return nil
+}
+
+// why says that the rule asks for a module.
+func (r Rule) why() string {
+	switch {
+	case r.From == "":
+		return "asked for by " + r.String()
+	case r.Name == "" && r.Folder == "":
+		return r.From
+	}
+	return r.From + ": " + r.String()
 }
 
 // String returns the form that ParseRules reads.

@@ -10,7 +10,7 @@ import (
 var universalList string
 
 // All returns the rules that select every module of a tree.
-func All() []Rule { return []Rule{{}} }
+func All() []Rule { return []Rule{{From: "every module of the tree"}} }
 
 // Universal returns the rules for an image that boots any usual machine of its kernel from local storage, as
 // universal.txt lists them. All are optional, since no kernel has every one of these modules.
@@ -26,6 +26,7 @@ func Universal() ([]Rule, error) {
 	}
 	for i := range rules {
 		rules[i].Optional = true
+		rules[i].From = "universal.txt"
 	}
 	return rules, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +33,7 @@ const killDelay = 2 * time.Second
 // bootFlags are the flags of `hapax run`.
 type bootFlags struct {
 	kernel, append, accel string
+	firmware, variables   string
 	cpus, memory          int // memory in MiB
 	disks                 []string
 	timeout               time.Duration
@@ -45,15 +47,21 @@ func newRun() *cobra.Command {
 		Short: "Boot an image in QEMU on this terminal",
 		Long: `Boot an image in QEMU with its serial console on this terminal. Ctrl-A x ends the guest.
 
-IMAGE defaults to ` + clonedImage + ` as "make run" builds it. The kernel defaults to the file that the
-environment variable ` + kernelVariable + ` names, or else that of the running system in /boot.
+IMAGE defaults to ` + clonedImage + ` as "make run" builds it. The kernel of an initramfs defaults to the file
+that the environment variable ` + kernelVariable + ` names, or else that of the running system in /boot.
+
+Unified kernel images, disks and CDs are started by UEFI firmware (Debian: ovmf) and have their kernel and its command
+line inside; that has to say console=ttyS0. What the guest writes to them is forgotten.
 The exit code is QEMU's.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return b.run(cmd, args) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&b.kernel, "kernel", "", "boot the kernel `FILE`")
-	flags.StringVar(&b.append, "append", "", "add `WORDS` to the kernel command line, which is \""+baseAppend+"\"")
+	flags.StringVar(&b.append, "append", "", "add `WORDS` to the kernel command line, which is \""+baseAppend+"\"; "+
+		"of a unified kernel image they take the place")
+	flags.StringVar(&b.firmware, "firmware", "", "start with the UEFI firmware `FILE` (default Debian's OVMF where an image needs one)")
+	flags.StringVar(&b.variables, "firmware-variables", "", "`FILE` with the variables of the firmware, not changed (default that beside it)")
 	flags.Func("smp", "number of virtual CPUs, `N` (default 2)", func(text string) (err error) {
 		b.cpus, err = parseCount(text)
 		return err
@@ -96,27 +104,63 @@ func (b bootFlags) machine(ctx context.Context, args []string) (qemu.Machine, er
 	} else if !readable(image) {
 		return qemu.Machine{}, fmt.Errorf("no %s here: name the image to boot, or run `make run` first", image)
 	}
-	kernel := b.kernel
-	if kernel == "" {
-		found, err := defaultKernel()
-		if err != nil {
-			return qemu.Machine{}, err
-		}
-		kernel = found
+	kind, err := kindOf(image)
+	if err != nil {
+		return qemu.Machine{}, err
 	}
-	for _, file := range append([]string{kernel, image}, b.disks...) {
+	m := qemu.Machine{CPUs: b.cpus, MemoryMiB: b.memory, Disks: b.disks}
+	if err := b.addKernel(&m, kind); err != nil {
+		return qemu.Machine{}, err
+	}
+	if err := b.addFirmware(&m, kind); err != nil {
+		return qemu.Machine{}, err
+	}
+	for _, file := range slices.Concat([]string{m.Kernel, m.Firmware, m.Variables}, b.disks) {
+		if file == "" {
+			continue
+		}
 		if err := checkReadable(file); err != nil {
 			return qemu.Machine{}, err
 		}
 	}
-	accel, _, err := qemu.ProbeAccel(ctx, b.accel)
-	if err != nil {
+	if err := kind.attach(&m, image); err != nil {
 		return qemu.Machine{}, err
 	}
-	return qemu.Machine{
-		Kernel: kernel, Initrd: image, Append: strings.TrimSpace(baseAppend + " " + b.append),
-		CPUs: b.cpus, MemoryMiB: b.memory, Accel: accel, Disks: b.disks,
-	}, nil
+	m.Accel, _, err = qemu.ProbeAccel(ctx, b.accel)
+	return m, err
+}
+
+// addKernel adds the kernel and its command line, as far as they are not in the image.
+func (b bootFlags) addKernel(m *qemu.Machine, kind bootKind) (err error) {
+	switch {
+	case kind == bootInitramfs:
+		if m.Kernel = b.kernel; b.kernel == "" {
+			if m.Kernel, err = defaultKernel(); err != nil {
+				return err
+			}
+		}
+		m.Append = strings.TrimSpace(baseAppend + " " + b.append)
+	case b.kernel != "":
+		return errors.New("--kernel: this image has a kernel inside")
+	case kind == bootProgram:
+		m.Append = b.append
+	case b.append != "":
+		return errors.New("--append: this image has its command line inside: give it to hapax build with --cmdline")
+	}
+	return nil
+}
+
+// addFirmware adds UEFI firmware if the image needs it or it is asked for. Its variables are not kept.
+func (b bootFlags) addFirmware(m *qemu.Machine, kind bootKind) (err error) {
+	if kind == bootInitramfs && b.firmware == "" {
+		if b.variables != "" {
+			return errors.New("--firmware-variables: name the --firmware as well")
+		}
+		return nil
+	}
+	m.Firmware, m.Variables, err = findFirmware(b.firmware, b.variables)
+	m.Extra = append(m.Extra, "-snapshot")
+	return err
 }
 
 // defaultKernel returns the kernel that the environment names, or else the one of the running system.

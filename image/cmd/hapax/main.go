@@ -1,7 +1,8 @@
-// Command hapax builds, lists and boots initramfs images that load every kernel module exactly once, and says which
+// Command hapax builds, looks into, checks and boots images that load every kernel module exactly once, and says which
 // modules those are.
 //
-// Exit codes: 0 done, 1 failed, 2 wrong usage; `hapax run` passes QEMU's on. Errors are one line on stderr.
+// Exit codes: 0 done, 1 failed, 2 wrong usage; `hapax run` passes QEMU's on, and 1 of `hapax diff` and `hapax check` is an
+// answer. Errors are one line on stderr.
 package main
 
 import (
@@ -42,15 +43,9 @@ func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) 
 // run is hapax without the process around it. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parsed := false
-	root := &cobra.Command{
-		Use:           "hapax",
-		Short:         "Build, list and boot initramfs images that load every kernel module exactly once",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		// Whatever fails before this is the fault of the command line.
-		PersistentPreRun: func(*cobra.Command, []string) { parsed = true },
-	}
-	root.AddCommand(newBuild(), newList(), newResolve(), newRun(), newVersion())
+	root := newRoot()
+	// Whatever fails before this is the fault of the command line.
+	root.PersistentPreRun = func(*cobra.Command, []string) { parsed = true }
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -68,6 +63,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "hapax: %s\n", oneLine(err))
 	return exitFailed
+}
+
+// newRoot returns hapax with all its commands.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "hapax",
+		Short:         "Build, look into and boot images that load every kernel module exactly once",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newBuild(), newCat(), newCheck(), newDiff(), newList(), newProfile(), newResolve(), newRun(), newUnpack(),
+		newVersion())
+	return root
 }
 
 // oneLine returns the message of err with the line ends that joined errors have turned into semicolons.

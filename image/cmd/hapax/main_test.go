@@ -52,14 +52,19 @@ func TestWrongUsage(t *testing.T) {
 		{"build", "accepts 1 arg(s), received 0 (see hapax build --help)"},
 		{"build a b", "accepts 1 arg(s), received 2"},
 		{"build --frobnicate x", "unknown flag: --frobnicate (see hapax build --help)"},
-		{"build --format uki x", "unknown flag: --format"},
-		{"build --mode host x", `"--mode" flag: use universal, all`},
+		{"build --format tar x", `"--format" flag: use initramfs`},
+		{"build --mode local x", `"--mode" flag: use universal, host, profile, custom, all`},
 		{"build --compression rar x", `"--compression" flag: use lz4, zstd, xz, gzip, none`},
 		{"build --modules=- x", "names no module to remove"},
 		{"build --modules /lib/ x", "is absolute"},
 		{"build --include :x out", "names no file"},
 		{"build --force=perhaps x", `invalid argument "perhaps"`},
 		{"ls", "accepts 1 arg(s), received 0 (see hapax ls --help)"},
+		{"cat image", "requires at least 2 arg(s), only received 1 (see hapax cat --help)"},
+		{"check --shell maybe x", `"--shell" flag: use any, required, forbidden`},
+		{"check --host --profile p x", "none of the others can be"},
+		{"diff a", "accepts 2 arg(s), received 1"},
+		{"unpack --max-size 4T a b", `"4T" is no size`},
 		{"ls -l --json x", "none of the others can be"},
 		{"run a b", "accepts at most 1 arg(s), received 2"},
 		{"run --smp 0", `"0" is no positive number`},
@@ -99,7 +104,7 @@ func TestFailures(t *testing.T) {
 		{[]string{"build", "--modules-dir", tree, "--init", init, text}, "use --force"},
 		{[]string{"build", "--modules-dir", tree, "--init", init, "/nonexistent/image"}, "/nonexistent/"},
 		{[]string{"ls", "/nonexistent"}, "open /nonexistent: no such file"},
-		{[]string{"ls", dir}, "is a directory"},
+		{[]string{"ls", dir}, "not a regular file"},
 		{[]string{"ls", text}, text + ": archive 1 (none), byte 0: begins with \"no image\""},
 		{[]string{"run", "--kernel", "/nonexistent", text}, "open /nonexistent: no such file"},
 		{[]string{"run", "--kernel", text, "/nonexistent"}, "open /nonexistent: no such file"},
@@ -155,7 +160,7 @@ func TestBuildAndList(t *testing.T) {
 	size := summary["size_bytes"]
 	delete(summary, "content_bytes")
 	delete(summary, "size_bytes")
-	want := map[string]any{"output": out, "release": "6.1-test", "modules": 2.0, "files": float64(len(list.Files)), "compression": "none"}
+	want := map[string]any{"output": out, "format": "initramfs", "firmware": 0.0, "release": "6.1-test", "modules": 2.0, "files": float64(len(list.Files)), "compression": "none"}
 	if diff := cmp.Diff(want, summary); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}

@@ -1,0 +1,82 @@
+package strict
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type word string
+
+func (w *word) UnmarshalText(text []byte) error {
+	if string(text) != "good" {
+		return errors.New("use good")
+	}
+	*w = word(text)
+	return nil
+}
+
+type number int
+
+func (n *number) UnmarshalText(text []byte) error {
+	_, err := fmt.Sscanf(string(text), "no. %d", (*int)(n))
+	return err
+}
+
+type document struct {
+	Word   word   `toml:"word"`
+	Number number `toml:"number"`
+	Hidden string `toml:"-"`
+	Table  struct {
+		Words []word `toml:"words"`
+	} `toml:"table"`
+	List []struct {
+		Name string `toml:"name"`
+	} `toml:"list"`
+}
+
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	var d document
+	text := "word = \"good\"\nnumber = \"no. 7\"\n[table]\nwords = [\"good\", \"good\"]\n[[list]]\nname = \"a\"\n[[list]]\nname = \"b\"\n"
+	if err := Decode("f", []byte(text), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Word != "good" || d.Number != 7 || len(d.Table.Words) != 2 || len(d.List) != 2 || d.List[1].Name != "b" {
+		t.Errorf("decoded %+v", d)
+	}
+	if got := slices.Collect(Keys(reflect.TypeFor[*document]())); !slices.Equal(got, []string{"word", "number", "table", "list"}) {
+		t.Errorf("keys %q", got)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"word = \"bad\"": "f:1:8: word: use good",
+		"[table]\nwords = [\n\"good\",\n  \"bad\"]": "f:4:3: table.words: use good",
+		"table.words = [\"bad\"]":                   "f:1:16: table.words: use good",
+		"word = \"good\"\n[table]\n\nwrods = []":    "f:4:1: unknown key table.wrods",
+		"[[list]]\nname = \"a\"\n[[list]]\nnam = 1": "f:4:1: unknown key list.nam; did you mean name?",
+		"Hidden = \"x\"":                            "f:1:1: unknown key Hidden",
+		"x = 1\ny = 2":                              "f:1:1: unknown key x\nf:2:1: unknown key y",
+		"number = \"no. 1\"\nword = 3\n":            "f:2:1: use good",
+	} {
+		err := Decode("f", []byte(text), &document{})
+		if err == nil {
+			t.Errorf("Decode(%q) found nothing wrong", text)
+			continue
+		}
+		if diff := cmp.Diff(want, err.Error()); diff != "" {
+			t.Errorf("Decode(%q) (-want +got):\n%s", text, diff)
+		}
+	}
+	err := Decode("f", []byte("\nword = "), &document{})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Line != 2 || e.File != "f" {
+		t.Errorf("Decode of half a line = %v", err)
+	}
+}

@@ -1,0 +1,128 @@
+package strict
+
+import (
+	"bytes"
+	"encoding"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// A wrongWord is a string that its type refuses.
+type wrongWord struct {
+	key  []string
+	word string
+	err  error
+}
+
+// wrongWords returns the strings in v whose types have an UnmarshalText that refuses them. The decoder calls that method for
+// every other kind of type, but not for those that are strings themselves.
+func wrongWords(v reflect.Value, key []string) []wrongWord {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return wrongWords(v.Elem(), key)
+		}
+	case reflect.Slice:
+		var wrong []wrongWord
+		for i := range v.Len() {
+			wrong = append(wrong, wrongWords(v.Index(i), key)...)
+		}
+		return wrong
+	case reflect.Struct:
+		var wrong []wrongWord
+		for i := range v.NumField() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("toml"), ",")
+			if name != "" && name != "-" {
+				wrong = append(wrong, wrongWords(v.Field(i), append(slices.Clip(key), name))...)
+			}
+		}
+		return wrong
+	case reflect.String:
+		u, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+		if !ok || v.Len() == 0 {
+			return nil // what was left out
+		}
+		word := v.String()
+		if err := u.UnmarshalText([]byte(word)); err != nil {
+			return []wrongWord{{key, word, err}}
+		}
+	}
+	return nil
+}
+
+// find returns the line and column of the first value of a key that is this word, or holds it, both counted from 1; 0 if
+// there is none.
+func (w wrongWord) find(data []byte) (line, column int) {
+	var p unstable.Parser
+	p.Reset(data)
+	var table []string
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = keyOf(e)
+		case unstable.KeyValue:
+			if !slices.Equal(append(slices.Clip(table), keyOf(e)...), w.key) {
+				continue
+			}
+			if n := holder(e.Value(), w.word); n != nil {
+				at := p.Shape(n.Raw).Start
+				return at.Line, at.Column
+			}
+		}
+	}
+	return 0, 0
+}
+
+// failing returns where the first key stands up to whose end a document cannot be decoded into a value of type t. It is for
+// the errors for which the decoder gives no place: those of an UnmarshalText that got a number.
+func failing(data []byte, t reflect.Type) (line, column int) {
+	var p unstable.Parser
+	p.Reset(data)
+	type start struct{ offset, line, column int }
+	var starts []start
+	for p.NextExpression() {
+		if key := p.Expression().Key(); key.Next() {
+			at := p.Shape(key.Node().Raw).Start
+			starts = append(starts, start{at.Offset, at.Line, at.Column})
+		}
+	}
+	for i, s := range starts {
+		end := len(data)
+		if i+1 < len(starts) {
+			// Up to the line of the next key, which may begin with the brackets of a table.
+			end = bytes.LastIndexByte(data[:starts[i+1].offset], '\n') + 1
+		}
+		if toml.Unmarshal(data[:end], reflect.New(t).Interface()) != nil {
+			return s.line, s.column
+		}
+	}
+	return 1, 1
+}
+
+func keyOf(e *unstable.Node) []string {
+	var key []string
+	for it := e.Key(); it.Next(); {
+		key = append(key, string(it.Node().Data))
+	}
+	return key
+}
+
+// holder returns the string that is word in a value or in an array.
+func holder(n *unstable.Node, word string) *unstable.Node {
+	if n.Kind == unstable.String && string(n.Data) == word {
+		return n
+	}
+	if n.Kind == unstable.Array {
+		for it := n.Children(); it.Next(); {
+			if found := holder(it.Node(), word); found != nil {
+				return found
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package tests
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hapax/image/qemu"
+	"hapax/tests/internal/debian"
+	"hapax/tests/internal/guest"
+	"hapax/tests/internal/lab"
+	"hapax/tests/internal/vm"
+)
+
+// formatArgs is the command line inside of images that firmware starts; a test recognises its image by the last word.
+const formatArgs = bootArgs + "hapax.report=console formattest=AAAA"
+
+// formatFirmware is what images of other formats than initramfs are started and made with.
+type formatFirmware struct {
+	lab.EFI
+	stub string // systemd's
+	// A machine whose owner is Debian's ovmf: firmware that enforces Secure Boot, variables that trust a key, and that key.
+	secureCode, secureVars, key, certificate string
+}
+
+func openFirmware(t *testing.T, l *lab.Lab) formatFirmware {
+	t.Helper()
+	efi, err := l.EFI(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ovmf := filepath.Dir(efi.Code)
+	snakeoil := filepath.Join(filepath.Dir(ovmf), "ovmf/PkKek-1-snakeoil")
+	return formatFirmware{
+		EFI:        efi,
+		stub:       filepath.Join(filepath.Dir(efi.Loader), "linuxx64.efi.stub"),
+		secureCode: filepath.Join(ovmf, "OVMF_CODE_4M.secboot.fd"), secureVars: filepath.Join(ovmf, "OVMF_VARS_4M.snakeoil.fd"),
+		key: snakeoil + ".key", certificate: snakeoil + ".pem",
+	}
+}
+
+// signing returns the flags that sign with the key that the secure machine trusts. The package has it encrypted, with its
+// name as the passphrase.
+func (f formatFirmware) signing(t *testing.T) []string {
+	t.Helper()
+	openssl, err := debian.Tool("openssl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	cmd := exec.CommandContext(t.Context(), openssl, "rsa", "-in", f.key, "-passin", "pass:snakeoil", "-out", key)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("openssl: %v\n%s", err, out)
+	}
+	return []string{"--sign-key", key, "--sign-cert", f.certificate}
+}
+
+// machine returns a machine with the firmware and variables of its own.
+func (f formatFirmware) machine(t *testing.T, secure bool) qemu.Machine {
+	t.Helper()
+	code, vars := f.Code, f.Vars
+	if secure {
+		code, vars = f.secureCode, f.secureVars
+	}
+	content, err := os.ReadFile(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(t.TempDir(), "vars.fd")
+	if err := os.WriteFile(own, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return qemu.Machine{Firmware: code, Variables: own, CPUs: 1}
+}
+
+// formatImage builds an image that firmware starts and whose shell is the guest program.
+func formatImage(t *testing.T, l *lab.Lab, k debian.Kernel, f formatFirmware, format string, flags ...string) string {
+	t.Helper()
+	all := []string{"--format", format, "--mode", "universal", "--kernel", k.Vmlinuz, "--stub", f.stub, "--cmdline", formatArgs}
+	return shellImage(t, l, k, append(all, flags...)...)
+}
+
+// formatRoot returns a folder with a root file system whose /sbin/init is the guest program.
+func formatRoot(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"dev", "proc", "sys", "run", "tmp", "sbin"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.InstallGuest(t.Context(), filepath.Join(dir, "sbin/init")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// checkCmdline makes sure that the guest was started with the command line of its image.
+func checkCmdline(t *testing.T, c guest.Client, words ...string) {
+	t.Helper()
+	got := " " + strings.TrimSpace(ask[string](t, c, guest.Cat, "/proc/cmdline")) + " "
+	for _, word := range append(words, "formattest=AAAA") {
+		if !strings.Contains(got, " "+word) {
+			t.Errorf("the command line is%q, want %s", got, word)
+		}
+	}
+}
+
+func cdrom(file string) []string {
+	return []string{"-drive", "if=none,id=cd,format=raw,media=cdrom,readonly=on,file=" + file, "-device", "ide-cd,drive=cd"}
+}
+
+// TestFormatUKI starts a unified kernel image as firmware does.
+func TestFormatUKI(t *testing.T) {
+	l, k := needFirst(t)
+	f := openFirmware(t, l)
+	m := f.machine(t, false)
+	m.Kernel = formatImage(t, l, k, f, "uki")
+	checkCmdline(t, client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute))
+}
+
+// TestFormatISO starts a CD.
+func TestFormatISO(t *testing.T) {
+	l, k := needFirst(t)
+	f := openFirmware(t, l)
+	m := f.machine(t, false)
+	m.Extra = cdrom(formatImage(t, l, k, f, "iso"))
+	checkCmdline(t, client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute))
+}
+
+// TestFormatSecureDisk starts a disk with a root partition, made of a folder, on a machine that enforces Secure Boot: it starts
+// what is signed, and refuses it when one byte has changed.
+func TestFormatSecureDisk(t *testing.T) {
+	l, k := needFirst(t)
+	f := openFirmware(t, l)
+	image := formatImage(t, l, k, f, "disk", append(f.signing(t), "--root-partition", formatRoot(t, l))...)
+	t.Run("signed", func(t *testing.T) {
+		m := f.machine(t, true)
+		m.Disks = []string{image}
+		v := vm.Run(t, l.Logs(), vm.Config{Machine: m})
+		if _, err := v.WaitLine(time.Minute, "UEFI Secure Boot is enabled"); err != nil {
+			t.Fatal(err)
+		}
+		var start guest.Start
+		if err := guest.Await(v, time.Minute, "start", &start); err != nil {
+			t.Fatal(err)
+		}
+		c := client(t, v, time.Minute)
+		checkCmdline(t, c, "root=PARTUUID=")
+		if mounts := ask[string](t, c, guest.Cat, "/proc/mounts"); !strings.Contains(mounts, "/dev/vda2 / erofs ro,") {
+			t.Errorf("the root is not the second partition:\n%s", mounts)
+		}
+	})
+	t.Run("tampered", func(t *testing.T) {
+		content, err := os.ReadFile(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := bytes.Index(content, []byte("formattest=AAAA"))
+		if at < 0 {
+			t.Fatal("the command line is not in the image")
+		}
+		content[at+len("formattest=")]++
+		m := f.machine(t, true)
+		m.Disks = []string{filepath.Join(t.TempDir(), "disk.img")}
+		if err := os.WriteFile(m.Disks[0], content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v := vm.Run(t, l.Logs(), vm.Config{Machine: m})
+		if _, err := v.WaitLine(time.Minute, "Access Denied"); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range v.Lines() {
+			if strings.Contains(line.Text, "EFI stub") || strings.Contains(line.Text, "Linux version") {
+				t.Errorf("it was started nevertheless: %s", line)
+			}
+		}
+	})
+}
+
+// TestFormatMatrix starts what the other tests start in one way in the other ways.
+func TestFormatMatrix(t *testing.T) {
+	needTime(t)
+	l := needQEMU(t)
+	f := openFirmware(t, l)
+	for _, spec := range lab.Kernels() {
+		k := kernel(t, l, spec)
+		for _, compression := range []string{"zstd", "xz", "gzip", "lz4", "none"} {
+			for _, format := range []string{"uki", "disk", "iso"} {
+				t.Run(fmt.Sprintf("%s/%s/%s", spec.Name, format, compression), func(t *testing.T) {
+					m := f.machine(t, false)
+					image := formatImage(t, l, k, f, format, "--compression", compression)
+					switch format {
+					case "uki":
+						m.Kernel = image
+					case "disk":
+						m.Disks = []string{image}
+					case "iso":
+						m.Extra = cdrom(image)
+					}
+					checkCmdline(t, client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute))
+				})
+			}
+		}
+	}
+}
+
+// TestFormatDisks starts disks with systemd-boot, of other types, and with large sectors.
+func TestFormatDisks(t *testing.T) {
+	needTime(t)
+	l, k := needFirst(t)
+	f := openFirmware(t, l)
+	root := []string{"--root-partition", formatRoot(t, l)}
+	squashfs := filepath.Join(t.TempDir(), "squashfs.img")
+	if out, err := exec.CommandContext(t.Context(), "mksquashfs", root[1], squashfs, "-quiet", "-all-root").CombinedOutput(); err != nil {
+		t.Fatalf("mksquashfs: %v\n%s", err, out)
+	}
+	device := func(driver, file, options string) []string {
+		return []string{"-drive", "if=none,id=disk,format=" + driver + ",file=" + file, "-device", "virtio-blk-pci,drive=disk" + options}
+	}
+	for _, tt := range []struct {
+		name            string
+		flags           []string
+		driver, options string
+	}{
+		{"qcow2", append(root, "--disk-type", "qcow2"), "qcow2", ""},
+		{"4096", append(root, "--sector-size", "4096"), "raw", ",logical_block_size=4096,physical_block_size=4096"},
+		{"squashfs", []string{"--root-partition", squashfs}, "raw", ""},
+		{"ext4", []string{"--root-partition", rootDisk(t, l, nil).File}, "raw", ""},
+		{"loader", append(root, "--boot-loader", f.Loader), "raw", ""},
+		{"entries", append(root, "--boot-loader", f.Loader, "--layout", "bls"), "raw", ""},
+		{"cd on a stick", []string{"--format", "iso"}, "raw", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			flags := []string{
+				"--format", "disk", "--mode", "universal", "--kernel", k.Vmlinuz, "--cmdline", formatArgs,
+			}
+			if tt.name != "entries" {
+				flags = append(flags, "--stub", f.stub)
+			}
+			m := f.machine(t, false)
+			m.Extra = device(tt.driver, shellImage(t, l, k, append(flags, tt.flags...)...), tt.options)
+			checkCmdline(t, client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute))
+		})
+	}
+}
