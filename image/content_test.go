@@ -101,6 +101,26 @@ func trimmed(list []string, prefix string) []string {
 	return list
 }
 
+// A module whose packing is cut short goes into the image as it is, and is named.
+func TestDamagedModule(t *testing.T) {
+	t.Parallel()
+	spec := testSpec(t)
+	const file = "kernel/drivers/scsi/cut.ko.gz"
+	writeFile(t, filepath.Join(spec.ModulesDir, "modules.dep"), file+":\n", 0o644)
+	writeFile(t, filepath.Join(spec.ModulesDir, file), "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b", 0o644)
+	spec.Mode, spec.Modules = Custom, []resolve.Rule{{Name: "cut"}}
+	r, err := Build(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], file) || !strings.Contains(r.Warnings[0], "damaged") {
+		t.Errorf("warnings %q, want one that names %s", r.Warnings, file)
+	}
+	if list := listing(t, spec.Output); !strings.Contains(list, file) {
+		t.Errorf("the image has no %s:\n%s", file, list)
+	}
+}
+
 // The early archive is plain, comes first, ends at a multiple of 512, and has Intel's microcode at a multiple of 16; the image
 // behind it is the one that a build without microcode gives.
 func TestMicrocode(t *testing.T) {

@@ -38,6 +38,7 @@ func (m MissingFirmware) String() string {
 // firmwareNames returns what the modules of the image and those built into the kernel name, with these modules.
 func (b *builder) firmwareNames(ctx context.Context) (map[string][]string, error) {
 	lists := make([][]string, len(b.modules))
+	damaged := make([]error, len(b.modules))
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(runtime.GOMAXPROCS(0))
 	for i, m := range b.modules {
@@ -49,8 +50,8 @@ func (b *builder) firmwareNames(ctx context.Context) (map[string][]string, error
 				return err
 			}
 			info, err := modfile.Info(filepath.Join(b.index.Dir(), m.Path))
-			lists[i] = modfile.Values(info, "firmware")
-			return err
+			lists[i], damaged[i] = modfile.Values(info, "firmware"), err
+			return nil
 		})
 	}
 	if err := work.Wait(); err != nil {
@@ -58,6 +59,10 @@ func (b *builder) firmwareNames(ctx context.Context) (map[string][]string, error
 	}
 	wanted := map[string][]string{}
 	for i, m := range b.modules {
+		if damaged[i] != nil {
+			// One bad file of thousands is no reason to have no image: the boot report names it if a device needs it.
+			b.warnf("%v: the module is damaged, and what firmware it names is not known", damaged[i])
+		}
 		for _, name := range lists[i] {
 			wanted[name] = append(wanted[name], m.Name)
 		}
