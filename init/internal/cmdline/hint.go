@@ -1,7 +1,9 @@
 package cmdline
 
 // ownKeys returns the keys behind the prefix "hapax.".
-func ownKeys() []string { return []string{"deny", "drain", "log", "report", "timeout", "trace", "workers"} }
+func ownKeys() []string {
+	return []string{"deny", "drain", "log", "report", "timeout", "trace", "workers"}
+}
 
 // unknown warns of a key with our prefix that does not exist, and names the one that was probably meant.
 func (r *reader) unknown(key string) {
