@@ -1,17 +1,15 @@
 package image
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
+
+	"hapax/tests/need"
 )
 
 // BenchmarkBuild builds universal images of the trees that HAPAX_TEST_MODULES names, with an init that does not compress.
 func BenchmarkBuild(b *testing.B) {
-	trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES"))
-	if len(trees) == 0 {
-		b.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to build an image of")
-	}
+	trees := need.Trees(b)
 	init := noiseInit(b)
 	for _, dir := range trees {
 		b.Run(filepath.Base(dir), func(b *testing.B) {

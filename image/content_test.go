@@ -15,6 +15,7 @@ import (
 	"hapax/image/archive"
 	"hapax/image/profile"
 	"hapax/image/resolve"
+	"hapax/tests/need"
 )
 
 // info is the content of a module that names firmware.
@@ -219,14 +220,8 @@ func content(image []byte, record int) string {
 // A dynamic program runs in the image with the libraries that came along. The archive is unpacked and entered with chroot.
 func TestProgram(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"cpio", "chroot"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("the test needs %s: %v", tool, err)
-		}
-	}
-	if os.Getuid() != 0 {
-		t.Skip("chroot needs root")
-	}
+	need.Tools(t, "cpio", "chroot")
+	need.Root(t)
 	spec := testSpec(t)
 	spec.Shell = "/bin/sh"
 	for _, program := range []string{"/bin/ls", "/bin/bash:/usr/local/bin/shell"} {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hapax/tests/need"
 )
 
 // debianStub is systemd's stub as Debian's package systemd-boot-efi installs it. It stands for a kernel here as well: both are
@@ -15,9 +17,7 @@ const debianStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 // formatSpec returns testSpec for a format that firmware starts.
 func formatSpec(t *testing.T, format Format) Spec {
 	t.Helper()
-	if _, err := os.Stat(debianStub); err != nil {
-		t.Skipf("needs systemd-boot-efi, which go run ./tests/setup --for test installs: %v", err)
-	}
+	need.Files(t, debianStub)
 	spec := testSpec(t)
 	spec.Format, spec.Stub, spec.Kernel, spec.Cmdline = format, debianStub, debianStub, "quiet the-command-line"
 	spec.OSRelease = filepath.Join(filepath.Dir(spec.Output), "../os-release")

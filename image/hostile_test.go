@@ -14,6 +14,7 @@ import (
 
 	"hapax/image/modfile"
 	"hapax/modload/modindex"
+	"hapax/tests/need"
 )
 
 // A build that is killed at any moment leaves the old image or the new one, whole.
@@ -30,7 +31,7 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	kills := 15
-	if os.Getenv("HAPAX_TEST_FULL") != "" {
+	if need.Full() {
 		kills = 200
 	}
 	spec := testSpec(t)
@@ -80,13 +81,11 @@ func TestKilled(t *testing.T) {
 // A disk that is full in the middle of the work costs the build and nothing else.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("mounting a small file system needs root")
-	}
+	need.Root(t)
 	spec := testSpec(t)
 	dir := filepath.Dir(spec.Output)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("a small file system is not to be had here: %v", err)
+		need.Unmet(t, "a small file system is not to be had here: %v", err)
 	}
 	defer func() {
 		if err := syscall.Unmount(dir, 0); err != nil {
@@ -117,7 +116,7 @@ func TestTooLarge(t *testing.T) {
 	large := filepath.Join(t.TempDir(), "large")
 	writeFile(t, large, "", 0o644)
 	if err := os.Truncate(large, 1<<32); err != nil {
-		t.Skipf("the file system holds no file of 4 GiB: %v", err)
+		need.Unmet(t, "the file system holds no file of 4 GiB: %v", err)
 	}
 	spec.Includes = []Include{{Source: large, Target: "/large"}}
 	if _, err := Build(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "4 GiB") {
@@ -151,12 +150,9 @@ func TestMicrocodeIsAnArchive(t *testing.T) {
 // the modules, all of them with HAPAX_TEST_FULL. And some others do, or this were no test.
 func TestFirmwareFolders(t *testing.T) {
 	t.Parallel()
-	trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES"))
-	if len(trees) == 0 {
-		t.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to look into")
-	}
+	trees := need.Trees(t)
 	every := 101
-	if os.Getenv("HAPAX_TEST_FULL") != "" {
+	if need.Full() {
 		every = 1
 	}
 	skipped, named, n := 0, 0, 0

@@ -21,6 +21,7 @@ import (
 
 	"hapax/image/archive"
 	"hapax/image/resolve"
+	"hapax/tests/need"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -333,10 +334,7 @@ func fileNames(t *testing.T, dir string) []string {
 // The limits of the universal images of Debian's kernels, cloud and full ones, on the trees that HAPAX_TEST_MODULES
 // names. An init of 4 MiB that does not compress stands for the real one.
 func TestRealTreeSize(t *testing.T) {
-	trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES"))
-	if len(trees) == 0 {
-		t.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to build an image of")
-	}
+	trees := need.Trees(t)
 	const cloudLimit, fullLimit = 14_000_000, 26_000_000
 	init := noiseInit(t)
 	for _, dir := range trees {

@@ -2,7 +2,6 @@ package image
 
 import (
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hapax/modload/modindex"
+	"hapax/tests/need"
 )
 
 // imageIndex composes an image, without writing it, and returns a folder with depmod's files of the image, and the
@@ -95,10 +95,7 @@ func TestImageIndex(t *testing.T) {
 
 // The same with the universal images of real kernels, on the trees that HAPAX_TEST_MODULES names.
 func TestRealTreeIndex(t *testing.T) {
-	trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES"))
-	if len(trees) == 0 {
-		t.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to make an image of")
-	}
+	trees := need.Trees(t)
 	init := testSpec(t).Init
 	for _, tree := range trees {
 		spec, err := Spec{Output: "unused", ModulesDir: tree, Init: init}.withDefaults()

@@ -20,6 +20,7 @@ import (
 	"hapax/init/internal/control"
 	"hapax/init/internal/handoff"
 	"hapax/modload"
+	"hapax/tests/need"
 )
 
 // TestEntry compares what entry_*.s does with what the Go program does in its
@@ -30,9 +31,7 @@ func TestEntry(t *testing.T) {
 	t.Parallel()
 	for arch, emulator := range map[string]string{"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"} {
 		t.Run(arch, func(t *testing.T) {
-			if os.Geteuid() != 0 {
-				t.Skip("needs root to change the root, and the engine takes nobody else: left to make test as root")
-			}
+			need.Root(t)
 			t.Parallel()
 			testEntry(t, newImage(t, arch, emulator))
 		})

@@ -9,6 +9,8 @@ import (
 
 	kgzip "github.com/klauspost/compress/gzip"
 	ulikunitz "github.com/ulikunitz/xz"
+
+	"hapax/tests/need"
 )
 
 // BenchmarkDecompress unpacks the file systems of the first tree of
@@ -58,7 +60,7 @@ func BenchmarkDecompress(b *testing.B) {
 
 func benchModules(b *testing.B) [][]byte {
 	b.Helper()
-	for _, tree := range filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES")) {
+	for _, tree := range need.Trees(b) {
 		files, err := filepath.Glob(filepath.Join(tree, "kernel/fs/*/*.ko.xz"))
 		if err != nil || len(files) == 0 {
 			continue

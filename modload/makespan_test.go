@@ -18,6 +18,7 @@ import (
 	"hapax/modload"
 	"hapax/modload/modindex"
 	"hapax/modload/modloadtest"
+	"hapax/tests/need"
 )
 
 // A workload is a large machine: every module of a tree is asked for.
@@ -31,7 +32,7 @@ type workload struct {
 func newWorkload(tb testing.TB, n int) workload {
 	tb.Helper()
 	w := workload{index: new(modloadtest.Index).Add("first")}
-	if trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES")); len(trees) > 0 {
+	if trees := filepath.SplitList(os.Getenv(need.TreesEnv)); len(trees) > 0 {
 		if err := w.read(trees[len(trees)-1]); err != nil {
 			tb.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"hapax/tests/internal/debian"
 	"hapax/tests/internal/lab"
+	"hapax/tests/need"
 )
 
 // appletCommands are run with Debian's kmod and with the applets of init, which have to say and to return the same. TREE is
@@ -160,9 +161,7 @@ softdep dm_mod post: loop
 func TestAppletsBesideKmod(t *testing.T) {
 	l := needQEMU(t)
 	k := kernel(t, l, lab.Kernels()[0])
-	if os.Geteuid() != 0 {
-		t.Skip("mounts a made-up /proc and /sys over the real ones, which needs root: left to make test as root")
-	}
+	need.Root(t)
 	s := newAppletScene(t, k, kernel(t, l, lab.Kernels()[1]))
 	var commands, differences []string
 	for line := range strings.Lines(strings.TrimSpace(appletCommands)) {

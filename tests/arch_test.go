@@ -8,8 +8,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"maps"
+	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -119,6 +122,40 @@ func TestPackageComments(t *testing.T) {
 		if comments != 1 {
 			t.Errorf("%s has %d package comments, want 1", path, comments)
 		}
+	}
+}
+
+// TestNoOtherSkip holds that tests are skipped by package need alone, which makes a failure of it where everything is there.
+func TestNoOtherSkip(t *testing.T) {
+	t.Parallel()
+	files := 0
+	err := fs.WalkDir(os.DirFS(".."), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && slices.Contains([]string{"build", "bin", ".git"}, name):
+			return fs.SkipDir
+		case !strings.HasSuffix(name, ".go") || path.Dir(name) == "tests/need":
+			return nil
+		}
+		files++
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", name), nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if call, ok := n.(*ast.SelectorExpr); ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, call.Sel.Name) {
+				t.Errorf("%s: %s: ask package need instead", name, call.Sel.Name)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 100 {
+		t.Errorf("%d files of Go code, where there are hundreds", files)
 	}
 }
 

@@ -13,15 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hapax/image/elfdeps"
+	"hapax/tests/need"
 )
 
 // TestForeignRoot looks for the libraries of arm64 programs in a root made of Debian's packages, on whatever this machine is.
 // The judge is the loader of that root itself, under user mode emulation.
 func TestForeignRoot(t *testing.T) {
-	needTime(t)
-	if os.Getuid() != 0 {
-		t.Skip("chroot needs root")
-	}
+	need.Time(t)
+	need.Root(t)
 	root := arm64Root(t, "bash", "coreutils", "libacl1", "libattr1", "libc6", "libgcc-s1", "libgmp10", "libpcre2-8-0", "libselinux1", "libtinfo6")
 	qemu, err := exec.LookPath("qemu-aarch64-static")
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/tests/internal/debian"
+	"hapax/tests/need"
 )
 
 // formatBuilder runs hapax build with small images of all formats.
@@ -119,7 +120,7 @@ func checkOnly(t *testing.T, file string, litter bool, contents ...[]byte) {
 // TestFormatKilled kills builds at random moments: the image is the old one or the new one.
 func TestFormatKilled(t *testing.T) {
 	rounds := 12
-	if os.Getenv("HAPAX_TEST_FULL") != "" {
+	if need.Full() {
 		rounds = 200
 	}
 	b := newFormatBuilder(t)
@@ -157,9 +158,7 @@ func TestFormatKilled(t *testing.T) {
 
 // TestFormatDiskFull builds where there is no room for the image.
 func TestFormatDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small tmpfs")
-	}
+	need.Root(t)
 	b := newFormatBuilder(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=9m"); err != nil {

@@ -15,6 +15,7 @@ import (
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // formatArgs is the command line inside of images that firmware starts; a test recognises its image by the last word.
@@ -185,7 +186,7 @@ func TestFormatSecureDisk(t *testing.T) {
 
 // TestFormatMatrix starts what the other tests start in one way in the other ways.
 func TestFormatMatrix(t *testing.T) {
-	needTime(t)
+	need.Time(t)
 	l := needQEMU(t)
 	f := openFirmware(t, l)
 	for _, spec := range lab.Kernels() {
@@ -212,7 +213,7 @@ func TestFormatMatrix(t *testing.T) {
 
 // TestFormatDisks starts disks with systemd-boot, of other types, and with large sectors.
 func TestFormatDisks(t *testing.T) {
-	needTime(t)
+	need.Time(t)
 	l, k := needFirst(t)
 	f := openFirmware(t, l)
 	root := []string{"--root-partition", formatRoot(t, l)}

@@ -14,15 +14,14 @@ import (
 
 	"hapax/image/archive"
 	"hapax/tests/internal/lab"
+	"hapax/tests/need"
 )
 
 // An image as distributions make them, microcode in front of a compressed archive, is listed by hapax as by the tools of
 // everybody else.
 func TestListLikeOthers(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds hapax and fetches packages: left to make test")
-	}
+	need.Long(t)
 	l, err := openLab()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // What all QEMU tests of the package share. Each is made by the first test that needs it.
@@ -28,24 +29,13 @@ const bootArgs = "console=ttyS0 oops=panic no_timer_check mitigations=off nowatc
 // at a time as the host has cores: an emulated guest keeps one of them busy, or waits for a time-out.
 func needQEMU(t *testing.T) *lab.Lab {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("boots guests: left to make test")
-	}
+	need.Long(t)
 	t.Parallel()
 	l, err := openLab()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
-}
-
-// needTime leaves a test, which takes a minute and more, to make test-full. What it holds in many combinations another test
-// holds in one.
-func needTime(t *testing.T) {
-	t.Helper()
-	if os.Getenv("HAPAX_TEST_FULL") == "" {
-		t.Skip("takes more than a minute: left to make test-full")
-	}
 }
 
 // eachKernel runs a test once for each kernel of the lab.

@@ -18,6 +18,7 @@ import (
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // install puts hapax into an empty prefix, as make install does.
@@ -38,9 +39,7 @@ func install(t *testing.T, l *lab.Lab, prefix string) (destdir string) {
 
 func TestInstall(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds hapax: left to make test")
-	}
+	need.Long(t)
 	l, err := openLab()
 	if err != nil {
 		t.Fatal(err)
@@ -146,9 +145,7 @@ hook postrm.d remove; keep foreign
 // kernel-install on a Debian with hapax in it makes an entry that boots, and only if hapax is the one to make it.
 func TestKernelInstall(t *testing.T) {
 	l := needQEMU(t)
-	if os.Geteuid() != 0 {
-		t.Skip("mounts a root of its own: CI is root")
-	}
+	need.Root(t)
 	k := kernel(t, l, lab.Kernels()[0])
 	out := t.TempDir()
 	disk := rootDisk(t, l, nil)
@@ -210,7 +207,7 @@ func TestKernelInstall(t *testing.T) {
 
 // The package holds what make install installs, and two builds of it are the same bytes.
 func TestDeb(t *testing.T) {
-	needTime(t) // it compiles nfpm
+	need.Time(t) // it compiles nfpm
 	l, err := openLab()
 	if err != nil {
 		t.Fatal(err)

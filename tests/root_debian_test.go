@@ -11,6 +11,7 @@ import (
 	"hapax/image/qemu"
 	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // TestDebian boots a real Debian to its login prompt, and logs in. In six boots it has each init system, each file system,
@@ -29,7 +30,7 @@ func TestDebian(t *testing.T) {
 		c := namedCase(t, name)
 		t.Run(name, func(t *testing.T) {
 			if i >= 3 {
-				needTime(t)
+				need.Time(t)
 			}
 			t.Parallel() // each guest has one processor
 			bootDebian(t, l, c)
@@ -40,7 +41,7 @@ func TestDebian(t *testing.T) {
 // TestDebianPairs boots Debian so often, 78 times, that each two of an init system, a file system, a controller and a way to
 // name the root come together once.
 func TestDebianPairs(t *testing.T) {
-	needTime(t)
+	need.Time(t)
 	l := needQEMU(t)
 	for _, row := range pairwise(debianDimensions()) {
 		c := debianRow(row)

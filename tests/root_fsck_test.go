@@ -9,6 +9,7 @@ import (
 	"hapax/image/qemu"
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // debugfs changes a file system behind its own back.
@@ -19,7 +20,7 @@ func debugfs(t *testing.T, disk, command string) {
 
 // TestFsck has the distribution's own checker in the image, and roots that need it.
 func TestFsck(t *testing.T) {
-	needTime(t)
+	need.Time(t)
 	l, k := needFirst(t)
 	checker, err := l.StaticFsck(t.Context())
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // groups is the group file of both images: those of Debian's base-passwd and udev that own device files, but for kmem.
@@ -230,7 +231,7 @@ func TestDiskLinks(t *testing.T) {
 
 // TestManyDiskLinks does the same on machines of the sizes that systemd's own TEST-64-UDEV-STORAGE has.
 func TestManyDiskLinks(t *testing.T) {
-	needTime(t)
+	need.Time(t)
 	l, k := needFirst(t)
 	b := newLinkBench(t, l, k)
 	for name, machine := range map[string]func() qemu.Machine{

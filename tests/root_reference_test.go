@@ -14,6 +14,7 @@ import (
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // The partitions of gptDisk.
@@ -124,7 +125,7 @@ func rootFolder(t *testing.T, l *lab.Lab) string {
 
 // TestRootReferences boots into roots that are named by other things than their contents.
 func TestRootReferences(t *testing.T) {
-	needTime(t)
+	need.Time(t)
 	l := needQEMU(t)
 	for _, tt := range references() {
 		t.Run(tt.name, func(t *testing.T) {

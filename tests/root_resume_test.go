@@ -11,11 +11,12 @@ import (
 	"hapax/image/qemu"
 	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // TestResume hibernates a Debian to swap space and to a swap file, starts the machine anew, and is back where it was.
 func TestResume(t *testing.T) {
-	needTime(t)
+	need.Time(t)
 	l, k := needFirst(t)
 	image, err := l.HapaxImage(t.Context(), k, "--mode", "universal")
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // childEnv marks the process in which TestNamespace runs its cases.
@@ -23,9 +25,7 @@ const childEnv = "UEVENT_TEST_CHILD"
 // sends one to this network namespace alone.
 func TestNamespace(t *testing.T) {
 	if os.Getenv(childEnv) == "" {
-		if os.Geteuid() != 0 {
-			t.Skip("needs root to make network and mount namespaces")
-		}
+		need.Root(t)
 		child := exec.Command("/proc/self/exe", "-test.run=^TestNamespace$", "-test.v")
 		child.Env = append(os.Environ(), childEnv+"=1")
 		child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}

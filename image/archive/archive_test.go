@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	ucpio "github.com/u-root/u-root/pkg/cpio"
+
+	"hapax/tests/need"
 )
 
 // sample is an image with every type of file, with sizes and names of each alignment.
@@ -146,9 +148,7 @@ func TestReadBackWithURoot(t *testing.T) {
 // GNU cpio is the oracle for alignment and the trailer: it warns about every byte that it does not expect.
 func TestReadBackWithCpio(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("cpio"); err != nil {
-		t.Skipf("the read-back needs GNU cpio (Debian: cpio): %v", err)
-	}
+	need.Tools(t, "cpio")
 	cmd := exec.CommandContext(t.Context(), "cpio", "-itv", "--numeric-uid-gid", "--quiet")
 	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
 	cmd.Stdin = bytes.NewReader(packed(t, None))
@@ -191,9 +191,7 @@ func TestCompressedForms(t *testing.T) {
 			if !bytes.HasPrefix(image, []byte(tt.prefix)) {
 				t.Errorf("begins with %q, want %q", image[:len(tt.prefix)], tt.prefix)
 			}
-			if _, err := exec.LookPath(tt.tool); err != nil {
-				t.Skipf("the comparison needs %s (Debian package of that name, or xz-utils): %v", tt.tool, err)
-			}
+			need.Tools(t, tt.tool)
 			cmd := exec.CommandContext(t.Context(), tt.tool, tt.args...)
 			if tt.c == LZ4 {
 				image = image[:lz4End(image)] // the tool does not know the kernel's end of a stream
@@ -311,9 +309,7 @@ func TestHardLinks(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
-	if _, err := exec.LookPath("cpio"); err != nil {
-		t.Skipf("the unpacking needs GNU cpio (Debian: cpio): %v", err)
-	}
+	need.Tools(t, "cpio")
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "cpio", "-i", "--quiet")
 	cmd.Dir, cmd.Stdin = dir, &b

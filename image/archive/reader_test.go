@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/ulikunitz/xz"
+
+	"hapax/tests/need"
 )
 
 // record returns one newc record made by hand, so that it can be wrong.
@@ -238,7 +240,7 @@ func TestReaderOtherFormats(t *testing.T) {
 	} {
 		path, err := exec.LookPath(tool[0])
 		if err != nil {
-			t.Skipf("tests/setup/apt.go names the package of what is missing: %v", err)
+			need.Unmet(t, "tests/setup/apt.go names the package of what is missing: %v", err)
 		}
 		cmd := exec.CommandContext(t.Context(), path, append(tool[1:], "-c")...)
 		cmd.Stdin = strings.NewReader(plain.String())

@@ -15,14 +15,8 @@ import (
 
 	"hapax/image/disk/fat"
 	"hapax/image/sparse"
+	"hapax/tests/need"
 )
-
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s, which go run ./tests/setup --for test installs: %v", name, err)
-	}
-}
 
 func section(content string) *io.SectionReader {
 	return io.NewSectionReader(strings.NewReader(content), 0, int64(len(content)))
@@ -54,7 +48,7 @@ func write(t *testing.T, m *sparse.Image, how func(*sparse.Image, context.Contex
 
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	tool(t, name)
+	need.Tools(t, name)
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	if err != nil {
 		t.Errorf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
@@ -102,9 +96,7 @@ func TestOracles(t *testing.T) {
 // A loop device with sectors of 4096 bytes shows the disk as such a drive would.
 func TestLargeSectors(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, for loop devices")
-	}
+	need.Root(t)
 	m, err := New(sample(t, 4096), "arm64")
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +104,7 @@ func TestLargeSectors(t *testing.T) {
 	image := write(t, m, (*sparse.Image).WriteRaw)
 	out, err := exec.CommandContext(t.Context(), "losetup", "--show", "-f", "-r", "-b", "4096", image).CombinedOutput()
 	if err != nil {
-		t.Skipf("needs loop devices: losetup: %v: %s", err, out)
+		need.Unmet(t, "needs loop devices: losetup: %v: %s", err, out)
 	}
 	device := strings.TrimSpace(string(out))
 	defer func() {
@@ -151,7 +143,7 @@ func TestBackup(t *testing.T) {
 
 func TestQCOW2(t *testing.T) {
 	t.Parallel()
-	tool(t, "qemu-img")
+	need.Tools(t, "qemu-img")
 	m, err := New(sample(t, 512), "amd64")
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hapax/tests/need"
 )
 
 // programs is how many binaries are compared with ldd.
@@ -20,9 +22,7 @@ const programs = 200
 // The closure of 200 dynamic programs of this system is what ldd lists for them: the same files under the same names.
 func TestClosureLikeLdd(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("ldd"); err != nil {
-		t.Skipf("the comparison needs ldd (Debian: libc-bin): %v", err)
-	}
+	need.Tools(t, "ldd")
 	r, err := New("/")
 	if err != nil {
 		t.Fatal(err)

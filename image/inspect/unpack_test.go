@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/image/archive"
+	"hapax/tests/need"
 )
 
 // Unpack makes what GNU cpio and bsdtar make of the same archive.
@@ -45,7 +46,7 @@ func TestUnpackLikeOthers(t *testing.T) {
 	for _, tool := range [][]string{{"cpio", "-idm", "--quiet"}, {"bsdtar", "-xpPf", "-"}} {
 		program, err := exec.LookPath(tool[0])
 		if err != nil {
-			t.Skipf("tests/setup/apt.go names the package of what is missing: %v", err)
+			need.Unmet(t, "tests/setup/apt.go names the package of what is missing: %v", err)
 		}
 		other := t.TempDir()
 		cmd := exec.CommandContext(t.Context(), program, tool[1:]...)
@@ -194,9 +195,7 @@ func TestUnpackNodes(t *testing.T) {
 	if _, err := Unpack(open(t, huge), t.TempDir(), UnpackOptions{AsRoot: true}); err == nil || !strings.Contains(err.Error(), "which no kernel has") {
 		t.Errorf("a device number beyond the kernel's: %v", err)
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("device nodes are made by root alone: CI is root")
-	}
+	need.Root(t)
 	dir = t.TempDir()
 	if done, err = Unpack(open(t, image), dir, UnpackOptions{AsRoot: true}); err != nil || done.Files != 4 || done.Skipped != 0 {
 		t.Fatalf("Unpack as root = %+v, %v; want four files", done, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hapax/image/disk/fat"
+	"hapax/tests/need"
 )
 
 const program = "MZ the program\n"
@@ -36,9 +37,7 @@ func write(t *testing.T, stamp time.Time) string {
 // run returns what a program prints, which has to end well.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s, which go run ./tests/setup --for test installs: %v", name, err)
-	}
+	need.Tools(t, name)
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
 	out, err := cmd.CombinedOutput()

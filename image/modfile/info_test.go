@@ -1,7 +1,6 @@
 package modfile
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -11,17 +10,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hapax/modload/modindex"
+	"hapax/tests/need"
 )
 
 // The same values as modinfo(8) finds, on some of the modules of each tree that HAPAX_TEST_MODULES names, on all of them
 // with HAPAX_TEST_FULL.
 func TestInfoLikeModinfo(t *testing.T) {
-	trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES"))
-	if len(trees) == 0 {
-		t.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to compare with modinfo on")
-	}
+	trees := need.Trees(t)
 	every := 401
-	if os.Getenv("HAPAX_TEST_FULL") != "" {
+	if need.Full() {
 		every = 1
 	}
 	for _, dir := range trees {

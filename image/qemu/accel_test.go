@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hapax/tests/need"
 )
 
 func TestProbe(t *testing.T) {
@@ -70,9 +71,7 @@ func TestProbeCanceled(t *testing.T) {
 // The trial must pass where a guest certainly runs, or it would call every KVM broken.
 func TestTrialGuestUnderTCG(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath(Binary); err != nil {
-		t.Skipf("the trial guest needs %s (Debian: qemu-system-x86): %v", Binary, err)
-	}
+	need.Tools(t, Binary)
 	if err := runTrial(t.Context(), TCG); err != nil {
 		t.Error(err)
 	}

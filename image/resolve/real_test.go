@@ -14,15 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hapax/modload/modindex"
+	"hapax/tests/need"
 )
 
 // TestRealTrees compares the closure of the universal set with what modprobe itself says, on the trees that
 // HAPAX_TEST_MODULES names: lib/modules/RELEASE folders, separated by colons.
 func TestRealTrees(t *testing.T) {
-	trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES"))
-	if len(trees) == 0 {
-		t.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to compare with modprobe on")
-	}
+	trees := need.Trees(t)
 	for _, dir := range trees {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			x, err := modindex.Open(dir)

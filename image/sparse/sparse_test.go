@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // scattered returns an image of odd size with random parts, some of them zero, and the same as flat bytes.
@@ -169,9 +171,7 @@ func TestCanceled(t *testing.T) {
 // QEMU is the oracle for its own format.
 func TestWriteQCOW2(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("qemu-img"); err != nil {
-		t.Skipf("needs qemu-img, which go run ./tests/setup --for test installs: %v", err)
-	}
+	need.Tools(t, "qemu-img")
 	qemuImg := func(args ...string) {
 		t.Helper()
 		if out, err := exec.CommandContext(t.Context(), "qemu-img", args...).CombinedOutput(); err != nil {

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hapax/tests/need"
 )
 
 // A pair is a key and its certificate, PEM.
@@ -79,9 +81,7 @@ func verify(t *testing.T, p pair, file string) map[string]bool {
 	for _, args := range [][]string{
 		{"sbverify", "--cert", certificate, file}, {"osslsigncode", "verify", "-CAfile", certificate, "-in", file},
 	} {
-		if _, err := exec.LookPath(args[0]); err != nil {
-			t.Skipf("needs %s, which go run ./tests/setup --for test installs: %v", args[0], err)
-		}
+		need.Tools(t, args[0])
 		out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput()
 		good[args[0]] = err == nil && !bytes.Contains(out, []byte("MISMATCH")) // of the checksum
 		if !good[args[0]] {
@@ -130,7 +130,7 @@ func TestSignOthers(t *testing.T) {
 	const loader = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 	program, err := os.ReadFile(loader)
 	if err != nil {
-		t.Skipf("needs systemd-boot-efi, which go run ./tests/setup --for test installs: %v", err)
+		need.Unmet(t, "needs systemd-boot-efi, which go run ./tests/setup --for test installs: %v", err)
 	}
 	p := newPair(t, 2048)
 	_, file := sign(t, p, program)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hapax/tests/need"
 )
 
 // softhsm is a PKCS #11 module that keeps its keys in files.
@@ -28,7 +30,7 @@ func newToken(t *testing.T, p pair) Token {
 		{"--import", write(t, p.key), "--token", "hapax", "--label", "signing", "--id", "01", "--pin", "1234"},
 	} {
 		if out, err := exec.CommandContext(t.Context(), "softhsm2-util", args...).CombinedOutput(); err != nil {
-			t.Skipf("needs softhsm2, which go run ./tests/setup --for test installs: %v: %s", err, out)
+			need.Unmet(t, "needs softhsm2, which go run ./tests/setup --for test installs: %v: %s", err, out)
 		}
 	}
 	return Token{

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hapax/tests/need"
 )
 
 // debianStub is the stub of Debian's package systemd-boot-efi.
@@ -176,12 +178,8 @@ func TestRefused(t *testing.T) {
 // objdump reads the image that Debian's stub becomes, as others see it.
 func TestObjdump(t *testing.T) {
 	t.Parallel()
-	if _, err := os.Stat(debianStub); err != nil {
-		t.Skipf("needs systemd-boot-efi, which go run ./tests/setup --for test installs: %v", err)
-	}
-	if _, err := exec.LookPath("objdump"); err != nil {
-		t.Skipf("needs objdump, which go run ./tests/setup --for test installs: %v", err)
-	}
+	need.Files(t, debianStub)
+	need.Tools(t, "objdump")
 	stub, err := os.ReadFile(debianStub)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"hapax/tests/need"
 )
 
 // A libkmod is tests/libkmod/lookup.c at work on one index: libkmod itself, without modprobe around it.
@@ -95,10 +97,7 @@ func (l plainList) match(query string) (names []string) {
 // fullTree returns the last of the trees, the one with the most aliases.
 func fullTree(t testing.TB) string {
 	t.Helper()
-	list := filepath.SplitList(os.Getenv(treesEnv))
-	if len(list) == 0 {
-		t.Skipf("%s is not set: no real module tree (make test and make bench-index set it)", treesEnv)
-	}
+	list := need.Trees(t)
 	return list[len(list)-1]
 }
 

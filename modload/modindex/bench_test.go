@@ -2,17 +2,15 @@ package modindex
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
+
+	"hapax/tests/need"
 )
 
 // benchTrees runs f on every real module tree.
 func benchTrees(b *testing.B, f func(b *testing.B, dir string)) {
-	list := filepath.SplitList(os.Getenv(treesEnv))
-	if len(list) == 0 {
-		b.Skipf("%s is not set: no real module trees to measure on", treesEnv)
-	}
+	list := need.Trees(b)
 	for _, dir := range list {
 		b.Run("tree="+filepath.Base(dir), func(b *testing.B) { f(b, dir) })
 	}

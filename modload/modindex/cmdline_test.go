@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hapax/tests/need"
 )
 
 func TestParseCmdlineOptions(t *testing.T) {
@@ -132,14 +134,8 @@ func optionTexts(c *Config) map[string][]string {
 // ParseCmdline reads what modprobe -c reads when the line is in /proc/cmdline. A
 // mount namespace puts it there.
 func TestParseCmdlineLikeModprobe(t *testing.T) {
-	for _, tool := range []string{"modprobe", "unshare", "mount"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed: nothing to compare with", tool)
-		}
-	}
-	if os.Getuid() != 0 {
-		t.Skip("not root: cannot mount over /proc/cmdline")
-	}
+	need.Tools(t, "modprobe", "unshare", "mount")
+	need.Root(t)
 	root := filepath.Dir(filepath.Dir(filepath.Dir(writeIndex(t, nil))))
 	file := filepath.Join(t.TempDir(), "cmdline")
 	rng := newRand(3)

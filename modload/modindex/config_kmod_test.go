@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"hapax/tests/need"
 )
 
 // machineCmdline is the kernel command line of this machine, which modprobe
@@ -140,9 +142,7 @@ func randomLines(rng *rand.Rand) string {
 
 // What ReadConfig reads in two folders is what modprobe -c reads there.
 func TestReadConfigLikeModprobe(t *testing.T) {
-	if _, err := exec.LookPath("modprobe"); err != nil {
-		t.Skip("modprobe is not installed (package kmod): nothing to compare with")
-	}
+	need.Tools(t, "modprobe")
 	root := filepath.Dir(filepath.Dir(filepath.Dir(writeIndex(t, nil))))
 	cmdline := machineCmdline(t)
 	rng := newRand(5)
@@ -168,14 +168,8 @@ func TestReadConfigLikeModprobe(t *testing.T) {
 // The folders and which of them comes first are those that modprobe has built in. A
 // mount namespace puts the files there.
 func TestConfigDirsLikeModprobe(t *testing.T) {
-	for _, tool := range []string{"modprobe", "unshare", "mount"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed: nothing to compare with", tool)
-		}
-	}
-	if os.Getuid() != 0 {
-		t.Skip("not root: cannot mount over /etc")
-	}
+	need.Tools(t, "modprobe", "unshare", "mount")
+	need.Root(t)
 	files := map[string]string{}
 	for i, dir := range []string{"etc", "run", "usr/local/lib", "lib"} {
 		files[fmt.Sprintf("%s/modprobe.d/%d.conf", dir, 9-i)] = "options m own=" + dir

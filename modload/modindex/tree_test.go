@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"hapax/tests/need"
 )
 
 // treesEnv names real module trees: lib/modules/RELEASE folders on which depmod
@@ -35,10 +37,7 @@ func rounds(t *testing.T) int {
 // eachTree runs f for every real module tree.
 func eachTree(t *testing.T, f func(t *testing.T, dir string)) {
 	t.Helper()
-	list := filepath.SplitList(os.Getenv(treesEnv))
-	if len(list) == 0 {
-		t.Skipf("%s is not set: no real module trees to compare with (make test sets it)", treesEnv)
-	}
+	list := need.Trees(t)
 	for _, dir := range list {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(dir, "modules.dep.bin")); err != nil {
@@ -114,9 +113,7 @@ type kmod struct {
 
 func newKmod(t *testing.T, dir string) kmod {
 	t.Helper()
-	if _, err := exec.LookPath("modprobe"); err != nil {
-		t.Skip("modprobe is not installed (package kmod): nothing to compare with")
-	}
+	need.Tools(t, "modprobe")
 	return kmod{t, dir, t.TempDir()}
 }
 

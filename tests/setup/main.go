@@ -4,7 +4,8 @@
 //	go run ./tests/setup --for run|test|storm [-- COMMAND ARG...]
 //
 // COMMAND gets HAPAX_KERNEL and HAPAX_MODULES_DIR (the default kernel and its lib/modules/RELEASE) and
-// HAPAX_TEST_MODULES (the module folders of all kernels fetched, separated by colons). Packages are installed only as
+// HAPAX_TEST_MODULES (the module folders of all kernels fetched, separated by colons). For tests run by root it gets
+// HAPAX_TEST_STRICT as well: everything is there, so no test may be skipped for want of something (tests/need). Packages are installed only as
 // root; any other user is told what to install, and setup ends with status 1.
 package main
 
@@ -19,6 +20,7 @@ import (
 	"syscall"
 
 	"hapax/tests/internal/lab"
+	"hapax/tests/need"
 )
 
 func main() {
@@ -59,6 +61,9 @@ func setup(ctx context.Context, purpose string, command []string) error {
 	if len(command) == 0 {
 		return nil
 	}
+	if purpose == "test" && os.Geteuid() == 0 {
+		env = append(env, need.StrictEnv+"=1")
+	}
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return err
@@ -87,5 +92,5 @@ func fetchKernels(ctx context.Context, l *lab.Lab, apt *apt, specs []lab.KernelS
 			env = append(env, "HAPAX_KERNEL="+k.Vmlinuz, "HAPAX_MODULES_DIR="+k.ModulesDir)
 		}
 	}
-	return append(env, "HAPAX_TEST_MODULES="+strings.Join(trees, ":")), nil
+	return append(env, need.TreesEnv+"="+strings.Join(trees, ":")), nil
 }

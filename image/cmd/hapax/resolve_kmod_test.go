@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hapax/modload/modindex"
+	"hapax/tests/need"
 )
 
 // kmodTree returns a lib/modules/RELEASE folder with what dir has, through links, but of the softdep lines only the
@@ -86,10 +87,7 @@ func sampleQueries(t *testing.T, tree string) []string {
 // What resolve prints, with and without --depends and a configuration, is what modprobe prints, on the trees that
 // HAPAX_TEST_MODULES names. Each query is followed by a mark, so that both programs answer hundreds at once.
 func TestResolveLikeModprobe(t *testing.T) {
-	trees := filepath.SplitList(os.Getenv("HAPAX_TEST_MODULES"))
-	if len(trees) == 0 {
-		t.Skip("HAPAX_TEST_MODULES names no lib/modules/RELEASE folder to compare with modprobe on")
-	}
+	trees := need.Trees(t)
 	for _, dir := range trees {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			t.Parallel()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // sampleTree fills a folder with files of all sizes around a block, folders of several blocks, and what else there is.
@@ -68,9 +70,7 @@ func write(t *testing.T, dir string) string {
 // fsck.erofs checks the file system and extracts it as it was.
 func TestExtract(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("fsck.erofs"); err != nil {
-		t.Skipf("needs fsck.erofs, which go run ./tests/setup --for test installs: %v", err)
-	}
+	need.Tools(t, "fsck.erofs")
 	dir := sampleTree(t)
 	image, back := write(t, dir), filepath.Join(t.TempDir(), "back")
 	out, err := exec.CommandContext(t.Context(), "fsck.erofs", "--preserve-perms", "--no-preserve-owner", "--extract="+back, image).CombinedOutput()
@@ -119,9 +119,7 @@ func TestExtract(t *testing.T) {
 // dump.erofs shows modes, owners, times and links.
 func TestInodes(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("dump.erofs"); err != nil {
-		t.Skipf("needs dump.erofs, which go run ./tests/setup --for test installs: %v", err)
-	}
+	need.Tools(t, "dump.erofs")
 	image := write(t, sampleTree(t))
 	for name, want := range map[string][]string{
 		"/":                      {"directory", "Links: 4", "Uid: 0   Gid: 0", "Access: 0755"},

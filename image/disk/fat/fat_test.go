@@ -13,15 +13,8 @@ import (
 	"time"
 
 	"hapax/image/sparse"
+	"hapax/tests/need"
 )
-
-// tool skips the test if a program is not installed.
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s, which go run ./tests/setup --for test installs: %v", name, err)
-	}
-}
 
 func file(name, content string) File {
 	return File{name, io.NewSectionReader(strings.NewReader(content), 0, int64(len(content)))}
@@ -63,8 +56,8 @@ func TestOracles(t *testing.T) {
 	for _, sector := range []int{512, 1024, 2048, 4096} {
 		t.Run(fmt.Sprint(sector), func(t *testing.T) {
 			t.Parallel()
-			tool(t, "fsck.vfat")
-			tool(t, "mcopy")
+			need.Tools(t, "fsck.vfat")
+			need.Tools(t, "mcopy")
 			m, err := New(Spec{Files: samples(), SectorSize: sector, Label: "HAPAX", Serial: 0x1234abcd, Hidden: 2048})
 			if err != nil {
 				t.Fatal(err)
@@ -102,7 +95,7 @@ func TestOracles(t *testing.T) {
 
 func TestLabelSerialAndTime(t *testing.T) {
 	t.Parallel()
-	tool(t, "mdir")
+	need.Tools(t, "mdir")
 	m, err := New(Spec{
 		Files: samples(), Label: "HAPAX", Serial: 0x1234abcd, Time: time.Date(2026, 11, 22, 13, 14, 16, 0, time.FixedZone("", 3600)),
 	})

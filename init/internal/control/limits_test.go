@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/modload"
+	"hapax/tests/need"
 )
 
 func TestBadRequests(t *testing.T) {
@@ -55,9 +56,7 @@ func TestBadRequests(t *testing.T) {
 
 // The mode keeps others out, and so does the engine where the mode does not.
 func TestNotRoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to become somebody else: left to make test as root")
-	}
+	need.Root(t)
 	e := start(t, socketPath(t), &backend{}, nil)
 	st, err := os.Stat(e.path)
 	if err != nil || st.Mode().Perm() != 0o600 {

@@ -18,12 +18,11 @@ import (
 	"hapax/modload"
 	"hapax/modload/modindex"
 	"hapax/modload/modloadtest"
+	"hapax/tests/need"
 )
 
 func TestMakeNodes(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("device nodes need root; CI is root")
-	}
+	need.Root(t)
 	t.Parallel()
 	dev, out := t.TempDir(), t.TempDir()
 	if err := errors.Join(os.Symlink(out, filepath.Join(dev, "out")), os.WriteFile(filepath.Join(dev, "kept"), nil, 0o644)); err != nil {

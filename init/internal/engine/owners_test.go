@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/rootdev"
+	"hapax/tests/need"
 )
 
 const testGroups = `root:x:0:
@@ -86,9 +87,7 @@ func nodeMachine(t *testing.T) (dev string, sys fstest.MapFS) {
 }
 
 func TestOwners(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("device nodes need root; CI is root")
-	}
+	need.Root(t)
 	t.Parallel()
 	dev, sys := nodeMachine(t)
 	outside := filepath.Join(t.TempDir(), "outside")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/handoff"
+	"hapax/tests/need"
 )
 
 // The test binary plays three parts: the test, the guard as PID 1 of a pid
@@ -105,9 +106,7 @@ type pid1 struct {
 
 func start(t *testing.T, part string) *pid1 {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for pid and mount namespaces; CI is root")
-	}
+	need.Root(t)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), "TEST_ENGINE="+part)
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // childEnv tells the test binary, started again in a mount namespace of its own, what to do there.
@@ -85,9 +87,7 @@ func mode(path string) uint32 {
 // inNamespace runs plan in a child and returns what it printed.
 func inNamespace(t *testing.T, plan string) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount in a namespace")
-	}
+	need.Root(t)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), childEnv+"="+plan, "MNT_TEST_ROOT="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
@@ -95,7 +95,7 @@ func inNamespace(t *testing.T, plan string) string {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if errors.Is(err, unix.EPERM) {
-		t.Skip("this machine does not let root make a mount namespace: ", err)
+		need.Unmet(t, "this machine does not let root make a mount namespace: %v", err)
 	}
 	if err != nil {
 		t.Fatalf("child: %v\n%s%s", err, out, stderr.Bytes())

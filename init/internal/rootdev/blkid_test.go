@@ -10,20 +10,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// tool skips the test if name is not installed.
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s, which go run ./tests/setup --for test installs: %v", name, err)
-	}
-}
+	"hapax/tests/need"
+)
 
 // mkfs makes an image of size KiB.
 func mkfs(t *testing.T, size int64, command string, args ...string) string {
 	t.Helper()
-	tool(t, command)
+	need.Tools(t, command)
 	image := filepath.Join(t.TempDir(), "image")
 	f, err := os.Create(image)
 	if err != nil {
@@ -43,7 +37,7 @@ func mkfs(t *testing.T, size int64, command string, args ...string) string {
 // several signatures (exit status 8).
 func blkid(t *testing.T, image string) (Info, error) {
 	t.Helper()
-	tool(t, "blkid")
+	need.Tools(t, "blkid")
 	out, err := exec.Command("blkid", "-p", "-o", "udev", image).Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 2 {

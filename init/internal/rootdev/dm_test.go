@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // dmAt is a mapped device in sysfs.
@@ -84,9 +86,7 @@ func TestFinderByMapper(t *testing.T) {
 
 // TestLinksBesideNodes: libdevmapper was there first. Its node is as good as a link if it is of the same device.
 func TestLinksBesideNodes(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("device nodes need root; CI is root")
-	}
+	need.Root(t)
 	t.Parallel()
 	l, dir := newLinks(t)
 	node := func(name string, mode uint32, minor uint32) {

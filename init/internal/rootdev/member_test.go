@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"hapax/tests/need"
 )
 
 // mdadm --create needs the md driver, so these superblocks are made here, and mdadm --examine must take them.
@@ -55,7 +57,7 @@ func md1Super(at uint64, name string) []byte {
 
 func TestMDAgainstBlkid(t *testing.T) {
 	t.Parallel()
-	tool(t, "mdadm")
+	need.Tools(t, "mdadm")
 	const size = 20*mib + 12345
 	end0, end1 := int64(size&^(64*kib-1)-64*kib), int64(size&^4095-8192)
 	for i, tt := range []struct {
@@ -107,7 +109,7 @@ func physicalVolume(options string) string {
 
 // TestLVMAgainstBlkid makes physical volumes in all the ways that pvcreate knows.
 func TestLVMAgainstBlkid(t *testing.T) {
-	tool(t, "pvcreate")
+	need.Tools(t, "pvcreate")
 	for i, r := range []recipe{
 		{lvm2Type, 8 * mib, physicalVolume("")},
 		{lvm2Type, 8*mib + 512, physicalVolume("--norestorefile -u abcdef-0123-4567-89ab-cdef-0123-456789")},

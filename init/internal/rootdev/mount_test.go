@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // mountEnv tells the test binary, started again in a mount namespace of its own, what to mount: source,
@@ -51,10 +53,10 @@ func mountAndTell(spec []string) error {
 // loop makes a block device of image.
 func loop(t *testing.T, image string, options ...string) string {
 	t.Helper()
-	tool(t, "losetup")
+	need.Tools(t, "losetup")
 	out, err := exec.Command("losetup", append(options, "--find", "--show", image)...).CombinedOutput()
 	if err != nil {
-		t.Skipf("needs loop devices: losetup: %v: %s", err, out)
+		need.Unmet(t, "needs loop devices: losetup: %v: %s", err, out)
 	}
 	device := strings.TrimSpace(string(out))
 	t.Cleanup(func() {
@@ -67,9 +69,7 @@ func loop(t *testing.T, image string, options ...string) string {
 
 // TestMountReally mounts an image by way of the kernel, the tests above by way of a fake.
 func TestMountReally(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount in a namespace")
-	}
+	need.Root(t)
 	image := mkfs(t, 8<<10, "mkfs.ext4")
 	writable, protected := loop(t, image), loop(t, mkfs(t, 8<<10, "mkfs.ext4"), "--read-only")
 	for _, tt := range []struct {
@@ -95,7 +95,7 @@ func TestMountReally(t *testing.T) {
 			cmd.Stdout, cmd.Stderr = &out, &out
 			err := cmd.Run()
 			if errors.Is(err, unix.EPERM) {
-				t.Skip("this machine does not let root make a mount namespace: ", err)
+				need.Unmet(t, "this machine does not let root make a mount namespace: %v", err)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(out.String(), want) {
@@ -108,9 +108,7 @@ func TestMountReally(t *testing.T) {
 
 // TestFinderReally offers real block devices: what Probe reads through a descriptor is what mkfs wrote.
 func TestFinderReally(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, for loop devices")
-	}
+	need.Root(t)
 	const uuid = "abcdef01-2345-6789-abcd-ef0123456789"
 	name := strings.TrimPrefix(loop(t, mkfs(t, 8<<10, "mkfs.ext4", "-U", uuid)), "/dev/")
 	f := New(mustRef(t, "UUID="+strings.ToUpper(uuid)), nil)

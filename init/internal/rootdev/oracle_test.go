@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hapax/tests/need"
 )
 
 // A recipe makes an image with the tools of Debian.
@@ -140,11 +142,9 @@ func others() []recipe {
 // cook makes the image of r.
 func (r recipe) cook(t *testing.T) string {
 	t.Helper()
-	switch {
-	case testing.Short():
-		t.Skip("makes file systems with their own tools: run without -short")
-	case os.Geteuid() != 0 && strings.Contains(r.script, "losetup"):
-		t.Skip("needs root, for loop devices")
+	need.Long(t)
+	if strings.Contains(r.script, "losetup") {
+		need.Root(t)
 	}
 	dir, err := os.MkdirTemp("", "rootdev") // the name of the test is none that mtools could read
 	if err != nil {
@@ -170,7 +170,7 @@ func (r recipe) cook(t *testing.T) string {
 	cmd.Env = append(os.Environ(), "I="+image, "D="+tree, "T="+filepath.Join(dir, "second"), "LC_ALL=C.UTF-8", "MTOOLS_SKIP_CHECK=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 127 {
-			t.Skipf("needs the mkfs tools that go run ./tests/setup installs: %s", out)
+			need.Unmet(t, "needs the mkfs tools that go run ./tests/setup installs: %s", out)
 		}
 		t.Fatalf("%s: %v\n%s", r.script, err, out)
 	}

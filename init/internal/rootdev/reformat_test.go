@@ -3,11 +3,12 @@ package rootdev
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hapax/tests/need"
 )
 
 // makers returns the commands that make one of each kind of content on an image, whatever was there before.
@@ -40,7 +41,7 @@ func TestProbeReformatted(t *testing.T) {
 	all := makers()
 	for i, first := range all {
 		for j, second := range all {
-			if i == j || os.Getenv("HAPAX_TEST_FULL") == "" && (i+1)%len(all) != j {
+			if i == j || !need.Full() && (i+1)%len(all) != j {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s over %s", second.kind, first.kind), func(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // A sectored reader has a sector size.
@@ -46,7 +48,7 @@ func tableOf(t *testing.T, image string, sector int) *Table {
 // partx returns what libblkid finds. It prints bytes that are not printable as \xNN.
 func partx(t *testing.T, image string, sector int) []Part {
 	t.Helper()
-	tool(t, "partx")
+	need.Tools(t, "partx")
 	cmd := exec.Command("partx", "-P", "-b", "-S", strconv.Itoa(sector), "-o", "NR,START,SECTORS,UUID,NAME,TYPE,FLAGS", image)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.Output()
@@ -127,9 +129,7 @@ func TestTableAgainstPartx(t *testing.T) {
 func TestEntryAgainstBlkid(t *testing.T) {
 	t.Parallel()
 	image := recipe{size: 64 * mib, script: `sgdisk -n 1:0:+5M -c '1:a/b \ "c"' -A 1:set:60 -n 5:0:+5M $I`}.cook(t)
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, for loop devices")
-	}
+	need.Root(t)
 	disk := loop(t, image)
 	// Not by losetup -P: the kernel may be one that reads no GPT.
 	if out, err := exec.Command("partx", "-a", disk).CombinedOutput(); err != nil {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 func openDir(t testing.TB, path string) int {
@@ -123,7 +125,7 @@ func TestEntries(t *testing.T) {
 func BenchmarkFreeTree(b *testing.B) {
 	base, err := os.MkdirTemp("/dev/shm", "free")
 	if err != nil {
-		b.Skip("needs a tmpfs: ", err)
+		need.Unmet(b, "needs a tmpfs: %v", err)
 	}
 	defer os.RemoveAll(base)
 	for b.Loop() {

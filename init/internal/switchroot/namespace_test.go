@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
 )
 
 // roleEnv says what the test binary, started again, is to be: first PID 1 of an initramfs in namespaces of
@@ -228,9 +230,7 @@ func newInit() error {
 // switchInNamespace runs a switch in namespaces of its own and returns what the old and the new init print.
 func switchInNamespace(t *testing.T, role string) (stdout, stderr string, err error) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount in a namespace")
-	}
+	need.Root(t)
 	outside := plant(t, map[string]string{"file": "x", "sub/file": "x"})
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleEnv+"="+role, "SWITCHROOT_TEST_BASE="+t.TempDir(), "SWITCHROOT_TEST_OUTSIDE="+outside)
@@ -239,7 +239,7 @@ func switchInNamespace(t *testing.T, role string) (stdout, stderr string, err er
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
 	if errors.Is(err, unix.EPERM) {
-		t.Skip("this machine does not let root make namespaces: ", err)
+		need.Unmet(t, "this machine does not let root make namespaces: %v", err)
 	}
 	for _, file := range []string{"file", "sub/file"} {
 		if _, err := os.Stat(filepath.Join(outside, file)); err != nil {

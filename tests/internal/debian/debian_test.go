@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hapax/tests/need"
 )
 
 func TestParseControl(t *testing.T) {
@@ -69,9 +71,7 @@ func TestOfflineCache(t *testing.T) {
 
 // TestPackage fetches a small real package twice; the second time nothing is downloaded.
 func TestPackage(t *testing.T) {
-	if testing.Short() {
-		t.Skip("fetches packages through apt: left to make test")
-	}
+	need.Long(t)
 	var fetched int
 	s := &Store{Dir: t.TempDir(), Logf: func(string, ...any) { fetched++ }}
 	for range 2 {

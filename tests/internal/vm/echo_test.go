@@ -3,11 +3,11 @@ package vm
 import (
 	"encoding/binary"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"hapax/image/qemu"
+	"hapax/tests/need"
 )
 
 // ready is what the echo guest prints first.
@@ -51,9 +51,7 @@ func echoKernel() []byte {
 // echoMachine returns a machine that boots echoKernel.
 func echoMachine(t *testing.T) qemu.Machine {
 	t.Helper()
-	if _, err := exec.LookPath(qemu.Binary); err != nil {
-		t.Skipf("%v: make test as root installs it", err)
-	}
+	need.Tools(t, qemu.Binary)
 	kernel := filepath.Join(t.TempDir(), "echo")
 	if err := os.WriteFile(kernel, echoKernel(), 0o644); err != nil {
 		t.Fatal(err)

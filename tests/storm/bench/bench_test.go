@@ -8,6 +8,7 @@ import (
 	"hapax/tests/internal/debian"
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/lab"
+	"hapax/tests/need"
 	"hapax/tests/storm/report"
 )
 
@@ -54,9 +55,7 @@ func TestMachine(t *testing.T) {
 // promised of hapax is kept, and still is after 100 more processors were announced. udevd shows that it need not be, and so
 // does the negative control, which is hapax without its single flight.
 func TestStorm(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots guests: left to make test")
-	}
+	need.Long(t)
 	l, err := lab.Open(t.Logf)
 	if err != nil {
 		t.Fatal(err)
