@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"hapax/image"
+	"hapax/image/archive"
 	"hapax/image/qemu"
 	"hapax/tests/internal/debian"
 	"hapax/tests/internal/guest"
@@ -184,30 +186,59 @@ func TestFormatSecureDisk(t *testing.T) {
 	})
 }
 
-// TestFormatMatrix starts what the other tests start in one way in the other ways.
+// TestFormatMatrix boots one root with every format in every compression: an initramfs beside its kernel, as SeaBIOS has them from
+// QEMU, and the others as UEFI firmware starts them.
 func TestFormatMatrix(t *testing.T) {
 	need.Time(t)
 	l := needQEMU(t)
 	f := openFirmware(t, l)
+	root := rootDisk(t, l, nil).File
+	args := formatArgs + " root=UUID=" + rootUUID
 	for _, spec := range lab.Kernels() {
 		k := kernel(t, l, spec)
-		for _, compression := range []string{"zstd", "xz", "gzip", "lz4", "none"} {
-			for _, format := range []string{"uki", "disk", "iso"} {
+		for _, compression := range archive.Compressions() {
+			for _, format := range image.Formats() {
 				t.Run(fmt.Sprintf("%s/%s/%s", spec.Name, format, compression), func(t *testing.T) {
-					m := f.machine(t, false)
-					image := formatImage(t, l, k, f, format, "--compression", compression)
-					switch format {
-					case "uki":
-						m.Kernel = image
-					case "disk":
-						m.Disks = []string{image}
-					case "iso":
-						m.Extra = cdrom(image)
+					flags := []string{"--format", string(format), "--compression", string(compression)}
+					m := qemu.Machine{CPUs: 1, Kernel: k.Vmlinuz, Append: args}
+					if format != image.Initramfs {
+						m = f.machine(t, false)
+						flags = append(flags, "--kernel", k.Vmlinuz, "--stub", f.stub, "--cmdline", args)
 					}
-					checkCmdline(t, client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute))
+					file, err := l.HapaxImage(t.Context(), k, flags...)
+					if err != nil {
+						t.Fatal(err)
+					}
+					switch format {
+					case image.Initramfs:
+						m.Initrd = file
+					case image.UKI:
+						m.Kernel = file
+					case image.Disk:
+						m.Disks = []string{file}
+					case image.ISO:
+						m.Extra = cdrom(file)
+					}
+					m.Disks = append(m.Disks, root)
+					checkRoot(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}))
 				})
 			}
 		}
+	}
+}
+
+// checkRoot waits for the init of the root that has rootUUID, and makes sure of the command line and of that root.
+func checkRoot(t *testing.T, v *vm.VM) {
+	t.Helper()
+	var start guest.Start
+	if err := guest.Await(v, time.Minute, "start", &start); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, v, time.Minute)
+	checkCmdline(t, c, "root=UUID="+rootUUID)
+	checkMounts(t, ask[string](t, c, guest.Cat, "/proc/mounts"))
+	if r := ask[report](t, c, guest.Report, ""); r.Root == nil || r.Root.UUID != rootUUID {
+		t.Errorf("report: root %+v, want %s", r.Root, rootUUID)
 	}
 }
 

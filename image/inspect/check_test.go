@@ -111,6 +111,12 @@ func TestCheck(t *testing.T) {
 		"a damaged module": {func(f files, _ *profile.Profile, _ *Target) { f[modulesDir+"kernel/disk.ko"] = "\xfd7zXZ\x00" }, []string{
 			"error: disk: lib/modules/6.1-test/kernel/disk.ko is damaged: xz: data is truncated or corrupt",
 		}},
+		"a damaged module that nobody needs": {func(f files, _ *profile.Profile, _ *Target) {
+			f[modulesDir+"kernel/other.ko.xz"] = "\xfd7zXZ\x00"
+			f[modulesDir+"modules.dep"] += "kernel/other.ko.xz:\n"
+		}, slices.Concat([]string{
+			"error: other: lib/modules/6.1-test/kernel/other.ko.xz is damaged: cut short, or not written to its end",
+		}, clean)},
 		"no firmware": {func(f files, _ *profile.Profile, _ *Target) { delete(f, "lib/firmware/disk.bin.xz") }, []string{
 			"warning: disk: none of the firmware that it names is in the image: disk.bin and 1 other",
 		}},

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -27,10 +25,8 @@ func (c *check) load() error {
 	for _, u := range c.use {
 		files = append(files, u.file)
 	}
-	if c.image != nil && len(c.use) == 0 { // one of them tells for which kernel they are
-		for _, name := range slices.Sorted(maps.Keys(c.modules))[:min(1, len(c.modules))] {
-			files = append(files, c.modules[name])
-		}
+	if c.image != nil && len(c.use) == 0 && len(c.modules) > 0 { // one of them tells for which kernel they are
+		files = append(files, c.modules[c.firstModule()])
 	}
 	return c.tree.Load(files...)
 }

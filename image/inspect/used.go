@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"hapax/image/modfile"
 )
 
-// used looks into the modules that the machine loads: which kernel they are for, and which firmware they name.
+// used looks into the modules that the machine loads: which kernel they are for, and which firmware they name. Without a
+// machine, one module tells for which kernel they are.
 func (c *check) used() error {
 	if c.image == nil {
 		return nil
@@ -18,13 +21,11 @@ func (c *check) used() error {
 	for name, u := range c.use {
 		files[name] = u.file
 	}
-	if len(files) == 0 { // load has read the first one
-		for name, f := range c.modules {
-			if f.Content.Data != nil {
-				files[name] = f
-			}
-		}
+	if len(files) == 0 && len(c.modules) > 0 {
+		name := c.firstModule()
+		files[name] = c.modules[name]
 	}
+	c.ends(files)
 	names := slices.Sorted(maps.Keys(files))
 	list := make([]*File, len(names))
 	for i, name := range names {
@@ -51,6 +52,22 @@ func (c *check) used() error {
 		}
 	}
 	return nil
+}
+
+// firstModule returns the name that is the first of all modules.
+func (c *check) firstModule() string { return slices.Min(slices.Collect(maps.Keys(c.modules))) }
+
+// ends reports modules that are cut short, among those whose content is in memory and that are not looked into.
+func (c *check) ends(lookedInto map[string]*File) {
+	for _, name := range slices.Sorted(maps.Keys(c.modules)) {
+		f := c.modules[name]
+		if lookedInto[name] != nil {
+			continue
+		}
+		if err := modfile.CheckEnd(f.Content.Data); err != nil {
+			c.report.find(Error, "module", name, "%s is damaged: %v", f.Path, err)
+		}
+	}
 }
 
 // firmware reports what a module names and does not find in the image. Drivers name the files of every version and every
