@@ -29,19 +29,22 @@ TIMEOUT ?= 24m
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: bin/hapax ## build bin/init (goes into images), bin/u-root (the rescue shell) and bin/hapax (embeds both)
+build: bin/hapax ## build bin/init and bin/extra (go into images), bin/u-root (the rescue shell) and bin/hapax (embeds all)
 
-.PHONY: bin/init bin/hapax
+.PHONY: bin/init bin/extra bin/hapax
 # It begins in init/entry_*.s where there is one for the architecture, else in the Go runtime.
 bin/init: ENTRY = $(if $(wildcard init/entry_$(shell $(GO) env GOARCH).s), -E hapax_start)
 bin/init:
 	$(BUILD) -o $@ ./init
 
+bin/extra:
+	$(BUILD) -o $@ ./init/extra
+
 bin/u-root: image/shell/main.go image/shell/commands.go image/shell/go.mod
 	cd image/shell && $(GO) run . -o ../../$@
 
-bin/hapax: bin/init bin/u-root
-	cp bin/init bin/u-root bin/u-root.commands $(ASSETS)/
+bin/hapax: bin/init bin/extra bin/u-root
+	cp bin/init bin/extra bin/u-root bin/u-root.commands $(ASSETS)/
 	$(BUILD) -o $@ ./image/cmd/hapax
 
 image: build ## build build/universal.img for Debian's 6.1 cloud kernel
@@ -127,4 +130,4 @@ deb: build ## build/hapax_VERSION_ARCH.deb
 	mkdir -p build && packaging/deb/build.sh $(VERSION) build
 
 clean: ## remove bin/; build/ holds downloads and stays
-	rm -rf bin $(ASSETS)/init $(ASSETS)/u-root $(ASSETS)/u-root.commands
+	rm -rf bin $(ASSETS)/init $(ASSETS)/extra $(ASSETS)/u-root $(ASSETS)/u-root.commands

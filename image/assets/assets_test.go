@@ -12,6 +12,8 @@ func TestBuiltOrMissing(t *testing.T) {
 	t.Parallel()
 	binary, err := Init()
 	checkBinary(t, "init", binary, err)
+	binary, err = Extra()
+	checkBinary(t, "extra", binary, err)
 	binary, commands, err := URoot()
 	checkBinary(t, "u-root", binary, err)
 	if err == nil && !slices.Contains(commands, "gosh") {

@@ -6,6 +6,7 @@ package cmdline
 
 import (
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -117,6 +118,18 @@ func (p *Params) All(key string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, w := range p.words {
 			if w.key == key && !yield(w.value) {
+				return
+			}
+		}
+	}
+}
+
+// Below returns the rest of the key and the value of every word whose key begins with prefix, in the order of the line.
+func (p *Params) Below(prefix string) iter.Seq2[string, string] {
+	prefix = normalize(prefix)
+	return func(yield func(string, string) bool) {
+		for _, w := range p.words {
+			if rest, ok := strings.CutPrefix(w.key, prefix); ok && !yield(rest, w.value) {
 				return
 			}
 		}

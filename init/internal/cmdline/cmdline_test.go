@@ -161,6 +161,24 @@ func TestLookupAndAll(t *testing.T) {
 	}
 }
 
+func TestBelow(t *testing.T) {
+	t.Parallel()
+	p := Parse(`sysctl.vm.swappiness=1 sysctl.=x sysctl a=b sysctl.kernel.panic="5" -- sysctl.no=1`)
+	var got []string
+	for rest, value := range p.Below("sysctl.") {
+		got = append(got, rest+"="+value)
+	}
+	if diff := cmp.Diff([]string{"vm.swappiness=1", "=x", "kernel.panic=5"}, got); diff != "" {
+		t.Errorf("Below(sysctl.) differs (-want +got):\n%s", diff)
+	}
+	for rest := range p.Below("sysctl.") {
+		if rest != "vm.swappiness" {
+			t.Errorf("Below begins with %q", rest)
+		}
+		break
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, line := range []string{
 		"", `foo="`, "a=it's root=/dev/vda b", `"root=a b"`, "a -- b", "hapax.timeout=1min hapax.x=\"", "=\x00",

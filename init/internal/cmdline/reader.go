@@ -142,7 +142,11 @@ func (r *reader) readPolicy(w word) {
 // readOwn applies a word of ours, key without its prefix.
 func (r *reader) readOwn(key string, w word) {
 	switch key {
-	case "deny": // read by modindex.ReadConfig
+	case "deny", "hostname": // read by modindex.ReadConfig and by package base
+	case "seed":
+		if w.value != "credit" { // what is done by it is decided in package base
+			r.bad(w, "credit", "ignored")
+		}
 	case "log":
 		switch w.value {
 		case "debug":

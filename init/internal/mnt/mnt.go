@@ -126,6 +126,38 @@ func Shell() []Step {
 	}
 }
 
+// Standalone returns what a system that stays needs besides Early and Shell, which nobody comes to mount for it. There reports
+// whether the kernel has a directory: file systems that not every kernel or machine has are left out without it. The options
+// are systemd's, which programs that come from its distributions expect.
+func Standalone(there func(dir string) bool) []Step {
+	steps := []Step{
+		Dir{"/tmp", 0o1777},
+		Mount{
+			Source: "tmpfs", Target: "/tmp", FSType: "tmpfs", Flags: NoSuid | NoDev | StrictAtime,
+			Data: "mode=1777,size=50%,nr_inodes=1m", Needs: "CONFIG_TMPFS",
+		},
+	}
+	for _, m := range []Mount{
+		{Source: "securityfs", Target: SecurityDir, FSType: "securityfs", Needs: "CONFIG_SECURITYFS"},
+		{
+			Source: "cgroup2", Target: CgroupDir, FSType: "cgroup2", Data: "nsdelegate,memory_recursiveprot",
+			Needs: "CONFIG_CGROUPS",
+		},
+		{Source: "efivarfs", Target: "/sys/firmware/efi/efivars", FSType: "efivarfs", Needs: "CONFIG_EFIVAR_FS"},
+		{Source: "bpf", Target: "/sys/fs/bpf", FSType: "bpf", Data: "mode=700", Needs: "CONFIG_BPF_SYSCALL"},
+		{Source: "tracefs", Target: "/sys/kernel/tracing", FSType: "tracefs", Needs: "CONFIG_TRACING"},
+	} {
+		m.Flags = NoSuid | NoDev | NoExec
+		if there(m.Target) {
+			steps = append(steps, m)
+		}
+	}
+	return steps
+}
+
+// CgroupDir is the root of the tree of control groups, made by a kernel that has them.
+const CgroupDir = "/sys/fs/cgroup"
+
 // staticDev is /dev for a kernel without devtmpfs: enough for a console, a log and a rescue shell. No disk
 // appears in it, so only a root that needs none can be found.
 func staticDev() []Step {

@@ -52,9 +52,17 @@ mkdir /dev/pts 0755
 mount devpts on /dev/pts (nosuid,noexec,mode=0620,gid=5)
 mkdir /dev/shm 01777
 mount tmpfs on /dev/shm (nosuid,nodev,strictatime,mode=1777)
+mkdir /tmp 01777
+mount tmpfs on /tmp (nosuid,nodev,strictatime,mode=1777,size=50%,nr_inodes=1m)
+mount securityfs on /sys/kernel/security (nosuid,nodev,noexec)
+mount cgroup2 on /sys/fs/cgroup (nosuid,nodev,noexec,nsdelegate,memory_recursiveprot)
+mount efivarfs on /sys/firmware/efi/efivars (nosuid,nodev,noexec)
+mount bpf on /sys/fs/bpf (nosuid,nodev,noexec,mode=700)
+mount tracefs on /sys/kernel/tracing (nosuid,nodev,noexec)
 `
 	var got strings.Builder
-	for _, step := range slices.Concat(Early(), Security(), Tracing(), Shell()) {
+	all := func(string) bool { return true }
+	for _, step := range slices.Concat(Early(), Security(), Tracing(), Shell(), Standalone(all)) {
 		fmt.Fprintln(&got, step)
 	}
 	if diff := cmp.Diff(want, got.String()); diff != "" {
@@ -197,4 +205,18 @@ func texts(errs []error) []string {
 		s = append(s, err.Error())
 	}
 	return s
+}
+
+// TestStandaloneByNeed leaves out what the kernel has no directory for.
+func TestStandaloneByNeed(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for _, step := range Standalone(func(dir string) bool { return dir == CgroupDir }) {
+		if m, ok := step.(Mount); ok {
+			got = append(got, m.Target)
+		}
+	}
+	if diff := cmp.Diff([]string{"/tmp", CgroupDir}, got); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
 }

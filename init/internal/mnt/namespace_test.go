@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +45,11 @@ func child(plan string) error {
 	switch plan {
 	case "early":
 		steps = append(Early(), Shell()...)
+	case "standalone":
+		if errs := Apply(Kernel(), root, Early()); errs != nil { // it makes the directories that are asked about
+			return errors.Join(errs...)
+		}
+		steps = slices.Concat(Shell(), Standalone(func(dir string) bool { return isDir(root + dir) }))
 	case "twice":
 		// sysfs and devtmpfs exist once, so the kernel refuses a second mount in the same place with EBUSY.
 		steps = append(Early()[2:6:6], Early()[2:6]...)
@@ -74,6 +80,11 @@ func child(plan string) error {
 		}
 	}
 	return nil
+}
+
+func isDir(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 func mode(path string) uint32 {
@@ -115,6 +126,20 @@ tmpfs on /dev/shm source tmpfs options rw,nosuid,nodev mode=1777
 	got, _, _ := strings.Cut(inNamespace(t, "early"), "node ")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("mountinfo differs (-want +got):\n%s", diff)
+	}
+}
+
+// TestStandaloneReally mounts what every kernel has of the plan; which of the others are there is this machine's business.
+func TestStandaloneReally(t *testing.T) {
+	t.Parallel()
+	got := inNamespace(t, "standalone")
+	for _, want := range []string{
+		"tmpfs on /tmp source tmpfs options rw,nosuid,nodev mode=1777\n",
+		"cgroup2 on /sys/fs/cgroup source cgroup2 options rw,nosuid,nodev,noexec,relatime mode=555\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("mountinfo lacks %q:\n%s", want, got)
+		}
 	}
 }
 
