@@ -65,7 +65,7 @@ func TestArrows(t *testing.T) {
 		{"hapax/modload", []string{"hapax/modload"}, nil, "the scheduler knows its index and nothing else"},
 		{"hapax/init", []string{"hapax/init", "hapax/uevent", "hapax/coldplug", "hapax/modload"}, nil, "PID 1 does not link the builder"},
 		{"hapax/image", []string{"hapax/image", "hapax/modload/modindex"}, nil, "the builder runs on hosts, beside any kernel"},
-		{"hapax/init", nil, []string{"net/http", "log/slog", "os/exec", "regexp", "github.com/spf13"}, "the size of /init, and the guard owns all waits"},
+		{"hapax/init", nil, []string{"net/http", "encoding/json", "log/slog", "os/exec", "regexp", "github.com/spf13"}, "the size of /init, and the guard owns all waits"},
 	}
 	for _, r := range rules {
 		for path, p := range pkgs {

@@ -1,7 +1,6 @@
 package applet
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/control"
+	"hapax/init/internal/tojson"
 	"hapax/modload"
 )
 
@@ -185,8 +185,7 @@ func (c ctl) load(client *control.Client, name string) error {
 }
 
 func (c ctl) printJSON(v any) {
-	b, _ := json.Marshal(v) // of strings and numbers
-	fmt.Fprintf(c.stdout, "%s\n", b)
+	fmt.Fprintf(c.stdout, "%s\n", tojson.Marshal(v))
 }
 
 func (c ctl) status(client *control.Client) error {

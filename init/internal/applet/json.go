@@ -11,7 +11,7 @@ var errJSON = errors.New("the engine's answer is damaged")
 const maxNesting = 32
 
 // flatten calls each with every value of a JSON document, in its order, and with
-// the path to it: "counters.live". It takes what encoding/json writes, in a
+// the path to it: "counters.live". It takes what tojson writes, in a
 // tenth of the code of its decoder.
 func flatten(doc []byte, each func(path, value string)) error {
 	f := flattener{doc, each}

@@ -118,7 +118,15 @@ func (e worldEngine) Settle(context.Context) error { return nil }
 func (e worldEngine) Reload() error                { return nil }
 
 func (e worldEngine) Status() any {
-	return map[string]any{"release": "6.1", "counters": map[string]int{"live": 42}, "roots": []string{"a", "b"}, "none": []int{}}
+	type counters struct {
+		Live int `json:"live"`
+	}
+	return struct {
+		Counters counters `json:"counters"`
+		None     []int    `json:"none"`
+		Release  string   `json:"release"`
+		Roots    []string `json:"roots"`
+	}{counters{42}, []int{}, "6.1", []string{"a", "b"}}
 }
 
 func (e worldEngine) Why(name string) (modload.Module, bool) {

@@ -86,7 +86,7 @@ type Backend interface {
 	// Settle waits until the engine has settled.
 	Settle(ctx context.Context) error
 
-	// Status returns what hapaxctl status prints, a value for encoding/json.
+	// Status returns what hapaxctl status prints, a value for tojson.Marshal.
 	Status() any
 
 	// Why returns what the engine knows about a module that was asked for.

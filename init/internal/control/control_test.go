@@ -85,7 +85,7 @@ func TestOtherRequests(t *testing.T) {
 			return &modload.LoadError{Module: name, Op: "remove", Err: modload.ErrInUse}
 		},
 		settle: func(context.Context) error { return nil },
-		status: func() any { return map[string]string{"large": large} },
+		status: func() any { return []string{large} },
 		why:    func(name string) (modload.Module, bool) { return module, name == "loop" },
 		trace: func(context.Context) <-chan modload.Module {
 			ch := make(chan modload.Module, 2)
@@ -103,7 +103,7 @@ func TestOtherRequests(t *testing.T) {
 	if err := errors.Join(c.Settle(), c.Reload()); err != nil || !reloaded.Load() {
 		t.Errorf("Settle and Reload = %v, reloaded is %v", err, reloaded.Load())
 	}
-	if got, err := c.Status(); err != nil || string(got) != `{"large":"`+large+`"}` {
+	if got, err := c.Status(); err != nil || string(got) != `["`+large+`"]` {
 		t.Errorf("Status = %d bytes, %v", len(got), err)
 	}
 	want, err := json.Marshal(module)

@@ -2,11 +2,11 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"time"
 
+	"hapax/init/internal/tojson"
 	"hapax/modload"
 )
 
@@ -121,10 +121,7 @@ func (s *Server) load(ctx context.Context, conn *os.File, who peer, c modload.Ca
 
 // sendJSON sends one document in as many packets as it takes.
 func sendJSON(conn *os.File, v any) error {
-	doc, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
+	doc := tojson.Marshal(v)
 	for {
 		part := doc[:min(len(doc), maxPart)]
 		if err := send(conn, append([]byte(kindJSON+"\x00"), part...)); err != nil {

@@ -4,13 +4,12 @@
 package report
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"hapax/init/internal/tojson"
 	"hapax/modload"
 )
 
@@ -97,20 +96,13 @@ func Now() float64 {
 
 // Line returns the line for the console, with its newline.
 func (s Summary) Line() string {
-	b, err := json.Marshal(s)
-	if err != nil { // no field can make it fail
-		return fmt.Sprintf("hapax-report: {\"error\":%q}\n", err)
-	}
-	return "hapax-report: " + string(b) + "\n"
+	return "hapax-report: " + string(tojson.Marshal(s)) + "\n"
 }
 
 // WriteFile puts the report at path in one step, so that a reader never sees
 // half of it.
 func (b *Boot) WriteFile(path string) error {
-	data, err := json.Marshal(b)
-	if err != nil {
-		return fmt.Errorf("boot report: %w", err)
-	}
+	data := tojson.Marshal(b)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
