@@ -68,6 +68,9 @@ func TestRootMissing(t *testing.T) {
 	}})
 	const e1000e = "pci:v00008086d000010D3"
 	c := rescued(t, v, absent, rootUUID, e1000e) // nothing but the account of the disks holds its UUID
+	if kept := ask[string](t, c, guest.Cat, "/run/hapax/rescue.txt"); !strings.Contains(kept, rootUUID) || !strings.Contains(kept, e1000e) {
+		t.Errorf("/run/hapax/rescue.txt does not say what the console does: %q", kept)
+	}
 	now := ask[guest.Clock](t, c, guest.Clocks, "")
 	if r := ask[report](t, c, guest.Report, ""); now.Boottime.Seconds()*1000 < r.Clock.Engine+3000 {
 		t.Errorf("the shell was there at %v, less than hapax.timeout=3 after the engine's start at %v ms", now.Boottime, r.Clock.Engine)

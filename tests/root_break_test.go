@@ -8,6 +8,7 @@ import (
 	"hapax/image/qemu"
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/vm"
+	"hapax/tests/need"
 )
 
 // TestBreak stops at each point of rd.break= in turn, looks around in the shell there, and goes on to the real root.
@@ -64,6 +65,25 @@ func TestEmergency(t *testing.T) {
 	}
 	if err := v.WaitExit(time.Minute); err != nil {
 		t.Errorf("rd.emergency=poweroff: %v", err)
+	}
+}
+
+// TestPanicReboots boots without a root on a machine that nobody sits before: after the time of panic= it is started again,
+// whether there is a shell or not.
+func TestPanicReboots(t *testing.T) {
+	need.Time(t)
+	l, k := needFirst(t)
+	v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
+		Kernel: k.Vmlinuz, Initrd: shellImage(t, l, k, "--mode", "universal"),
+		Append: bootArgs + "root=LABEL=absent hapax.timeout=1 panic=2",
+	}})
+	for _, text := range []string{"root=LABEL=absent has not appeared within 1s", "rebooting in 2 s (panic=)", "rebooting"} {
+		if _, err := v.WaitLine(time.Minute, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.WaitExit(time.Minute); err != nil { // QEMU takes a reboot for the end
+		t.Errorf("panic=2: %v", err)
 	}
 }
 

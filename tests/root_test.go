@@ -3,6 +3,7 @@ package tests
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,14 +37,18 @@ func TestRoot(t *testing.T) {
 		}
 		v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
 			Kernel: k.Vmlinuz, Initrd: image, CPUs: 2, Disks: []string{rootDisk(t, l, nil).File},
-			Append: bootArgs + "root=UUID=" + rootUUID + " hapax.report=console some.key=1 -- argument",
+			Append: bootArgs + "root=UUID=" + rootUUID + " hapax.report=console some.key=1 word key=value -- argument",
 		}})
 		var start guest.Start
 		if err := guest.Await(v, time.Minute, "start", &start); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(start.Args, " "); got != "/sbin/init argument" {
-			t.Errorf("init was started as %q, want /sbin/init argument", got)
+		// As the kernel would: what nobody knows is for init, but for parameters of modules.
+		if got := strings.Join(start.Args, " "); got != "/sbin/init word argument" {
+			t.Errorf("init was started as %q, want /sbin/init word argument", got)
+		}
+		if env := slices.Sorted(slices.Values(start.Env)); !slices.Equal(env, []string{"HOME=/", "TERM=linux", "key=value"}) {
+			t.Errorf("the environment of init is %q, want the kernel's own and key=value", env)
 		}
 		c := client(t, v, time.Minute)
 		checkMounts(t, ask[string](t, c, guest.Cat, "/proc/mounts"))

@@ -44,6 +44,18 @@ func tools() []tool {
 		{"sfdisk", "fdisk", false},
 		{"sgdisk", "gdisk", false},
 		{"xorriso", "xorriso", false},
+		// What it has to leave alone.
+		{"genromfs", "genromfs", false},
+		{"hformat", "hfsutils", false},
+		{"make-bcache", "bcache-tools", false},
+		{"mkapfs", "apfsprogs", false},
+		{"mkfs.gfs2", "gfs2-utils", false},
+		{"mkfs.jfs", "jfsutils", false},
+		{"mkfs.nilfs2", "nilfs-tools", false},
+		{"mkfs.ocfs2", "ocfs2-tools", false},
+		{"mkfs.reiser4", "reiser4progs", false},
+		{"mkfs.reiserfs", "reiserfsprogs", false},
+		{"mkfs.ubifs", "mtd-utils", false},
 		{"cpio", "cpio", false}, // reads images back
 		{"xz", "xz-utils", false},
 		{"zstd", "zstd", false},

@@ -376,6 +376,7 @@ func (e *engine) obeyed(order handoff.Verb) bool {
 			e.stopControl()
 		}
 		e.modules.tracer.close()
+		e.keepMapped(udevData)
 		e.clock.Handover = report.Now()
 		e.writeReport()
 		e.announce()

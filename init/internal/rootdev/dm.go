@@ -1,6 +1,9 @@
 package rootdev
 
-import "strings"
+import (
+	"path"
+	"strings"
+)
 
 // mapped returns the links of a device of the device mapper, which are those of lvm2 2.03.16 by its
 // 55-dm.rules and 60-persistent-storage-dm.rules.
@@ -46,4 +49,23 @@ func internal(uuid string) bool {
 		}
 	}
 	return false
+}
+
+// MappedEntry returns what udev's database of the real root has to say of a mapped device, and "" for any
+// other one. 55-dm.rules of lvm2 believes an add event, such as a coldplug is, only of a device that the
+// database has as activated, as if by a program of the device mapper that waited for udev. Without that the
+// device has no links there, and a systemd waits for it in vain. What mapped takes for another device's own
+// affair is marked so again.
+func MappedEntry(sys SysFS, s Seen) string {
+	if !strings.HasPrefix(path.Base(s.DevPath), "dm-") || s.Size == 0 {
+		return ""
+	}
+	entry := "E:DM_UDEV_PRIMARY_SOURCE_FLAG=1\n"
+	dev := node{sys, strings.TrimPrefix(s.DevPath, "/")}
+	if internal(replaceSpace(dev.attr("dm/uuid"), 511)) {
+		for rules := range strings.FieldsSeq("SUBSYSTEM DISK OTHER") {
+			entry += "E:DM_UDEV_DISABLE_" + rules + "_RULES_FLAG=1\n"
+		}
+	}
+	return entry
 }

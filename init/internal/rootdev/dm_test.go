@@ -71,6 +71,30 @@ func TestNamesOfMappedDevices(t *testing.T) {
 	}
 }
 
+func TestMappedEntry(t *testing.T) {
+	t.Parallel()
+	const active = "E:DM_UDEV_PRIMARY_SOURCE_FLAG=1\n"
+	hidden := active + "E:DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG=1\nE:DM_UDEV_DISABLE_DISK_RULES_FLAG=1\nE:DM_UDEV_DISABLE_OTHER_RULES_FLAG=1\n"
+	for _, tt := range []struct {
+		name, at, uuid string
+		size           int64
+		want           string
+	}{
+		{"volume", dmAt, "LVM-" + strings.Repeat("a", 64), 1, active},
+		{"no uuid", dmAt, "", 1, active},
+		{"layer", dmAt, "LVM-" + strings.Repeat("a", 64) + "-real", 1, hidden},
+		{"of cryptsetup", dmAt, "CRYPT-TEMP-x", 1, hidden},
+		{"no table", dmAt, "", 0, ""},
+		{"disk", "devices/pci/block/vda", "", 1, ""},
+	} {
+		s := subject(tt.at, Part{}, Info{})
+		s.Size = tt.size
+		if diff := cmp.Diff(tt.want, MappedEntry(mapping("x", tt.uuid, "0"), s)); diff != "" {
+			t.Errorf("%s: entry (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
 // TestFinderByMapper finds the root by its name, once it has a table.
 func TestFinderByMapper(t *testing.T) {
 	t.Parallel()

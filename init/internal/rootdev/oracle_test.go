@@ -124,7 +124,8 @@ func twice() []recipe {
 	}
 }
 
-// others returns recipes of what this package does not know and blkid does.
+// others returns recipes of what this package does not know and blkid does: the rest of the mkfs of Debian that blkid can
+// tell, and signatures that none of them writes.
 func others() []recipe {
 	return []recipe{
 		{"minix", 4 * mib, `mkfs.minix $I`},
@@ -134,8 +135,17 @@ func others() []recipe {
 		{"DM_snapshot_cow", 4 * mib, `printf SnAp | dd of=$I conv=notrunc status=none`},
 		{"LVM1_member", 4 * mib, `printf 'HM\001\000' | dd of=$I conv=notrunc status=none`},
 		{"squashfs3", 1 * mib, `printf 'hsqs' | dd of=$I conv=notrunc status=none && printf '\003' | dd of=$I bs=1 seek=28 conv=notrunc status=none`},
-		{"bcache", 1 * mib, `printf '\010' | dd of=$I bs=1 seek=4104 conv=notrunc status=none &&
-			printf '\306\205\163\366\116\032\105\312\202\145\365\177\110\272\155\201abcdefghijklmnop' | dd of=$I bs=1 seek=4120 conv=notrunc status=none`},
+		{"bcache", 4 * mib, `make-bcache -B $I`},
+		{"jfs", 16 * mib, `mkfs.jfs -q -L label $I`},
+		{"reiserfs", 40 * mib, `mkfs.reiserfs -q -f -f -l label $I`},
+		{"reiser4", 40 * mib, `mkfs.reiser4 -y -f $I`},
+		{"nilfs2", 160 * mib, `mkfs.nilfs2 -q -L label $I`},
+		{"hfs", 4 * mib, `hformat -l label $I`},
+		{"gfs2", 64 * mib, `mkfs.gfs2 -q -O -p lock_nolock -j 1 -J 8 $I`},
+		{"ocfs2", 64 * mib, `mkfs.ocfs2 -q -x -M local -L label $I`},
+		{"apfs", 600 * mib, `mkapfs -L label $I`},
+		{"romfs", 0, `genromfs -f $I -d $D -V label`},
+		{"ubifs", 0, `mkfs.ubifs -r $D -m 2048 -e 129024 -c 100 -o $I`},
 	}
 }
 
