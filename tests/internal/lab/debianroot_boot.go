@@ -108,9 +108,3 @@ func (e EFI) WriteESP(ctx context.Context, file string, sector int, kernel, init
 
 // espBytes has room for a kernel and its initramfs, and enough clusters of 4 KiB for FAT32.
 const espBytes = 300 << 20
-
-// StaticFsck returns the checker of ext4 that needs no libraries.
-func (l *Lab) StaticFsck(ctx context.Context) (string, error) {
-	p, err := l.store.Package(ctx, "e2fsck-static")
-	return filepath.Join(p.Root, "sbin/e2fsck.static"), err
-}
