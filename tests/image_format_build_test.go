@@ -91,6 +91,54 @@ func TestFormatsAreReproducible(t *testing.T) {
 	}
 }
 
+// What hapax lists and unpacks of a disk or a CD, raw or packed, with an EFI program or with an entry for a boot loader, is what it
+// lists and unpacks of the initramfs alone.
+func TestFormatsInspected(t *testing.T) {
+	b := newFormatBuilder(t)
+	dir := t.TempDir()
+	build := func(name string, flags []string) string {
+		output := filepath.Join(dir, name)
+		if out, err := b.command(t, "true", output, flags).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		return output
+	}
+	hapax := func(args ...string) string {
+		out, err := exec.CommandContext(t.Context(), b.hapax, args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("hapax %q: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	plain := exec.CommandContext(t.Context(), b.hapax, "build", "--mode", "custom", "--modules", "virtio_blk", "--modules-dir", b.k.ModulesDir,
+		filepath.Join(dir, "initramfs"))
+	if out, err := plain.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := hapax("ls", "-l", filepath.Join(dir, "initramfs"))
+	hapax("unpack", filepath.Join(dir, "initramfs"), filepath.Join(dir, "plain"))
+	formats := b.formats()
+	formats["bls"] = []string{"--format", "disk", "--boot-loader", b.firmware.Loader, "--layout", "bls", "--stub="}
+	formats["4096"] = append([]string{"--sector-size", "4096"}, formats["disk"]...)
+	for name, flags := range formats {
+		file := build(name, flags)
+		if got := hapax("ls", "-l", file); got != want {
+			t.Errorf("hapax ls -l of %s:\n%swant:\n%s", name, got, want)
+		}
+		unpacked := filepath.Join(dir, name+".d")
+		hapax("unpack", file, unpacked)
+		if out, err := exec.CommandContext(t.Context(), "diff", "-r", filepath.Join(dir, "plain"), unpacked).CombinedOutput(); err != nil {
+			t.Errorf("%s is not unpacked as its initramfs: %v\n%s", name, err, out)
+		}
+		if got := hapax("check", "--modules-dir", b.k.ModulesDir, file); !strings.Contains(got, "by hapax") || !strings.Contains(got, "0 errors") {
+			t.Errorf("hapax check of %s: %s", name, got)
+		}
+		if got := hapax("cat", file, "etc/initrd-release"); !strings.Contains(got, "ID=hapax") {
+			t.Errorf("hapax cat of %s: %q", name, got)
+		}
+	}
+}
+
 // checkOnly makes sure that a folder holds one file, with one of the contents, and nothing beside it but what a build that was
 // killed may leave.
 func checkOnly(t *testing.T, file string, litter bool, contents ...[]byte) {

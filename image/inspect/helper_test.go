@@ -56,10 +56,15 @@ func newc(records ...rec) string {
 	return b.String()
 }
 
+// section returns a content in memory.
+func section(content string) *io.SectionReader {
+	return io.NewSectionReader(strings.NewReader(content), 0, int64(len(content)))
+}
+
 // open returns a Source of an image in memory.
 func open(t testing.TB, image string) *Source {
 	t.Helper()
-	s, err := newSource(t.Context(), "image", strings.NewReader(image), int64(len(image)))
+	s, err := newSource(t.Context(), "image", section(image), "")
 	if err != nil {
 		t.Fatal(err)
 	}

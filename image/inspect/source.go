@@ -5,12 +5,12 @@
 package inspect
 
 import (
-	"bytes"
 	"context"
 	"debug/pe"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -27,7 +27,7 @@ const (
 	UKI       Kind = "uki" // a unified kernel image, a PE file with an initramfs in it
 )
 
-// A Source is an image file. It may be read any number of times, but not by several goroutines at once.
+// A Source is an image, in a file of its own or on a medium. It may be read any number of times, but not by several goroutines at once.
 type Source struct {
 	Name string
 	Kind Kind
@@ -38,8 +38,7 @@ type Source struct {
 	Release string            // what .uname says, "" if there is none
 	Cmdline string
 
-	ctx   context.Context // ends all reading
-	file  io.ReaderAt
+	ctx   context.Context     // ends all reading
 	parts []*io.SectionReader // what the kernel unpacks, one behind the other
 	close func() error
 }
@@ -49,8 +48,16 @@ const maxText = 64 << 10
 
 // Open opens an image file and finds the initramfs in it. Whether that can be read shows later. When ctx ends, everything that
 // reads the Source ends with its cause.
+//
+// The file may be a disk or a CD with one image on its EFI system partition; FILE:NAME names one of several.
 func Open(ctx context.Context, name string) (*Source, error) {
 	f, err := os.Open(name)
+	inside := ""
+	if file, rest := splitMedium(name); errors.Is(err, fs.ErrNotExist) && rest != "" {
+		if inner, innerErr := os.Open(file); innerErr == nil {
+			f, err, inside = inner, nil, rest
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w", err)
 	}
@@ -60,7 +67,7 @@ func Open(ctx context.Context, name string) (*Source, error) {
 	}
 	var s *Source
 	if err == nil {
-		s, err = newSource(ctx, name, f, info.Size())
+		s, err = newSource(ctx, name, io.NewSectionReader(f, 0, info.Size()), inside)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -72,45 +79,40 @@ func Open(ctx context.Context, name string) (*Source, error) {
 // Close closes the file.
 func (s *Source) Close() error { return s.close() }
 
-// newSource finds the initramfs in what file gives.
-func newSource(ctx context.Context, name string, file io.ReaderAt, size int64) (*Source, error) {
-	s := &Source{Name: name, Kind: Initramfs, Size: size, ctx: ctx, file: file}
-	magic := make([]byte, 2)
-	if _, err := file.ReadAt(magic, 0); err == nil && bytes.Equal(magic, []byte("MZ")) {
-		if err := s.findSections(); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+// newSource finds the initramfs in a file or, with the name of a file inside, on a medium.
+func newSource(ctx context.Context, name string, file *io.SectionReader, inside string) (*Source, error) {
+	s := &Source{Name: name, Kind: Initramfs, Size: file.Size(), ctx: ctx}
+	var err error
+	if isPE(file) && inside == "" {
+		err = s.findSections(file)
+	} else {
+		var found bool
+		found, err = s.openMedium(file, inside)
+		switch {
+		case !found && inside != "":
+			err = errors.New("neither a disk nor a CD, so there is nothing to name inside of it")
+		case !found:
+			s.parts = []*io.SectionReader{file}
 		}
-		return s, nil
 	}
-	if what := container(file); what != "" {
-		return nil, fmt.Errorf("%s: %s: name the image inside of it", name, what)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	s.parts = []*io.SectionReader{io.NewSectionReader(file, 0, size)}
 	return s, nil
 }
 
-// container tells what a file is that has images inside as files and is not looked into, "" for others.
-func container(file io.ReaderAt) string {
-	for _, c := range []struct {
-		at    int64
-		magic string
-		what  string
-	}{
-		{512, "EFI PART", "a disk"}, {4096, "EFI PART", "a disk"}, {0, "QFI\xfb", "a disk in qcow2"}, {0x8001, "CD001", "an ISO image"},
-	} {
-		b := make([]byte, len(c.magic))
-		if _, err := file.ReadAt(b, c.at); err == nil && string(b) == c.magic {
-			return c.what
-		}
-	}
-	return ""
+// isPE reports whether a file begins as EFI programs do.
+func isPE(file io.ReaderAt) bool {
+	magic := make([]byte, 2)
+	_, err := file.ReadAt(magic, 0)
+	return err == nil && string(magic) == "MZ"
 }
 
 // findSections reads the section table of a PE file. Sections behind the first .profile belong to one choice of several;
 // what stands before it is for all of them.
-func (s *Source) findSections() error {
+func (s *Source) findSections(file *io.SectionReader) error {
 	s.Kind = UKI
-	f, err := pe.NewFile(s.file)
+	f, err := pe.NewFile(file)
 	if err != nil {
 		return fmt.Errorf("begins like a PE file, but is none: %w", err)
 	}
@@ -123,10 +125,10 @@ func (s *Source) findSections() error {
 		if section.VirtualSize != 0 { // without the padding
 			size = min(size, int64(section.VirtualSize))
 		}
-		if int64(section.Offset)+size > s.Size {
+		if int64(section.Offset)+size > file.Size() {
 			return fmt.Errorf("its section %s ends behind the file: copy or build it again", section.Name)
 		}
-		content := io.NewSectionReader(s.file, int64(section.Offset), size)
+		content := io.NewSectionReader(file, int64(section.Offset), size)
 		switch section.Name {
 		case ".initrd":
 			initrd = append(initrd, content)

@@ -78,8 +78,9 @@ func TestOpenRefuses(t *testing.T) {
 		"a kernel":   {peFile(part{name: ".text"}), "without a section .initrd"},
 		"cut":        {peFile(part{name: ".initrd", content: "x", size: 1 << 31}), "ends behind the file"},
 		"not PE":     {"MZ and no more", "begins like a PE file, but is none"},
-		"disk":       {strings.Repeat("\x00", 512) + "EFI PART", "a disk: name the image inside"},
-		"ISO":        {strings.Repeat("\x00", 0x8001) + "CD001", "an ISO image: name the image inside"},
+		"disk":       {strings.Repeat("\x00", 512) + "EFI PART" + strings.Repeat("\x00", 1024), "a disk: its partition table is damaged"},
+		"ISO":        {strings.Repeat("\x00", 0x8001) + "CD001" + strings.Repeat("\x00", 4096), "a CD: without an El Torito catalog"},
+		"qcow2":      {"QFI\xfb", "a disk in qcow2: its header is cut short"},
 		"MZ":         {"MZ", "begins like a PE file, but is none"},
 		"many parts": {strings.Replace(peFile(part{name: ".initrd"}), "\x64\x86\x01\x00", "\x64\x86\xff\xff", 1), "begins like a PE file, but is none"},
 	} {
@@ -119,7 +120,7 @@ func FuzzSource(f *testing.F) {
 		if !bytes.HasPrefix(image, []byte("MZ")) {
 			image = append([]byte("MZ"), image...)
 		}
-		s, err := newSource(t.Context(), "image", bytes.NewReader(image), int64(len(image)))
+		s, err := newSource(t.Context(), "image", section(string(image)), "")
 		if err != nil {
 			return
 		}

@@ -129,7 +129,7 @@ func TestReadStops(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	image := newc(rec{name: "a", mode: regular})
-	s, err := newSource(ctx, "image", strings.NewReader(image), int64(len(image)))
+	s, err := newSource(ctx, "image", section(image), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func FuzzTree(f *testing.F) {
 	f.Add([]byte(newc(rec{name: "a", mode: folder}, rec{name: "a/l", mode: symlink, content: "../a"}, rec{name: "a/l/x", mode: regular, content: "1"})))
 	f.Add([]byte(newc(rec{name: "h", mode: regular, links: 2}, rec{name: "g", mode: regular, links: 2, content: "2"})))
 	f.Fuzz(func(t *testing.T, image []byte) {
-		s, err := newSource(t.Context(), "image", strings.NewReader(string(image)), int64(len(image)))
+		s, err := newSource(t.Context(), "image", section(string(image)), "")
 		if err != nil {
 			return
 		}

@@ -234,7 +234,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte(newc(rec{name: "a", mode: folder}, rec{name: "a/l", mode: symlink, content: ".."}, rec{name: "a/l/a/x", mode: regular, content: "x", links: 2})))
 	f.Fuzz(func(t *testing.T, image []byte) {
 		top := t.TempDir()
-		s, err := newSource(t.Context(), "image", strings.NewReader(string(image)), int64(len(image)))
+		s, err := newSource(t.Context(), "image", section(string(image)), "")
 		if err != nil {
 			return
 		}

@@ -27,8 +27,8 @@ func newList() *cobra.Command {
 		Use:   "ls [flags] IMAGE",
 		Short: "List the files of an image",
 		Long: `List the files of an image in their order, whoever made it: an initramfs, which is one or more newc archives, plain or
-compressed with zstd, xz, gzip, lz4, lzop, bzip2 or lzma, or a unified kernel image with one in it. Nothing is unpacked to
-disk.
+compressed with zstd, xz, gzip, lz4, lzop, bzip2 or lzma, a unified kernel image with one in it, or a disk (raw or qcow2) or CD
+with one of these on its EFI system partition. IMAGE:FILE names one of several there. Nothing is unpacked to disk.
 
 With --modules, list the kernel modules with their sizes, the largest first; with --sizes, what the folders take.`,
 		Args: func(cmd *cobra.Command, args []string) error {
