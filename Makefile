@@ -29,6 +29,9 @@ TIMEOUT ?= 24m
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+# make build: other architectures whose images hapax can make, such as ARCHES="arm64 riscv64"
+ARCHES  ?=
+
 build: bin/hapax ## build bin/init and bin/extra (go into images), bin/u-root (the rescue shell) and bin/hapax (embeds all)
 
 .PHONY: bin/init bin/extra bin/hapax
@@ -40,11 +43,20 @@ bin/init:
 bin/extra:
 	$(BUILD) -o $@ ./init/extra
 
+FOREIGN = $(ARCHES:%=bin/%/init) $(ARCHES:%=bin/%/extra)
+.PHONY: $(FOREIGN)
+bin/%/init: ENTRY = $(if $(wildcard init/entry_$*.s), -E hapax_start)
+$(ARCHES:%=bin/%/init): bin/%/init:
+	GOARCH=$* $(BUILD) -o $@ ./init
+$(ARCHES:%=bin/%/extra): bin/%/extra:
+	GOARCH=$* $(BUILD) -o $@ ./init/extra
+
 bin/u-root: image/shell/main.go image/shell/commands.go image/shell/go.mod
 	cd image/shell && $(GO) run . -o ../../$@
 
-bin/hapax: bin/init bin/extra bin/u-root
+bin/hapax: bin/init bin/extra bin/u-root $(FOREIGN)
 	cp bin/init bin/extra bin/u-root bin/u-root.commands $(ASSETS)/
+	rm -rf $(ASSETS)/*/ && for arch in $(ARCHES); do cp -r bin/$$arch $(ASSETS)/; done
 	$(BUILD) -o $@ ./image/cmd/hapax
 
 image: build ## build build/universal.img for Debian's 6.1 cloud kernel
@@ -130,4 +142,4 @@ deb: build ## build/hapax_VERSION_ARCH.deb
 	mkdir -p build && packaging/deb/build.sh $(VERSION) build
 
 clean: ## remove bin/; build/ holds downloads and stays
-	rm -rf bin $(ASSETS)/init $(ASSETS)/extra $(ASSETS)/u-root $(ASSETS)/u-root.commands
+	rm -rf bin $(ASSETS)/*/ $(ASSETS)/init $(ASSETS)/extra $(ASSETS)/u-root $(ASSETS)/u-root.commands

@@ -32,6 +32,7 @@ type builder struct {
 
 	firmware       map[string]string // the name in the image, by file of the host
 	programFiles   map[string]string // the same, for programs and libraries
+	programs       []string          // their real names in the root, libraries not among them
 	firmwareByBase map[string]string // files of the host, by the last element of their name
 
 	spool *os.File // content that is not as it lies on the disk; nil until there is some
@@ -52,7 +53,7 @@ func (b *builder) close() {
 func (b *builder) compose(ctx context.Context) error {
 	steps := []func(context.Context) error{
 		b.readMachines, b.readHooks, b.readConfig, b.chooseModules, b.addModules, b.addFirmware,
-		b.addSkeleton, b.addInit, b.addShell, b.addPrograms, b.addHooks, b.addIncludes, b.addConfig, b.checkInterpreters,
+		b.addSkeleton, b.addInit, b.addShell, b.addPrograms, b.addHooks, b.addIncludes, b.addConfig, b.checkInterpreters, b.checkArch,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"runtime"
 	"strings"
 
 	"hapax/image/archive"
@@ -42,7 +43,7 @@ func (b *builder) addSkeleton(context.Context) error {
 // addInit adds /init. It is stored as it is: one compression, that of the archive, is enough.
 func (b *builder) addInit(context.Context) error {
 	if b.spec.Init == "" {
-		binary, err := assets.Init()
+		binary, err := assets.Init(b.spec.Arch.name())
 		if err != nil {
 			return fmt.Errorf("%w or give --init FILE", err)
 		}
@@ -57,6 +58,9 @@ func (b *builder) addShell(context.Context) error {
 	case NoShell:
 		return nil
 	case URootShell:
+		if arch := b.spec.Arch.name(); arch != runtime.GOARCH {
+			return fmt.Errorf("the u-root shell inside of this hapax is for %s, not for %s: give --shell FILE", runtime.GOARCH, arch)
+		}
 		binary, commands, err := assets.URoot()
 		if err != nil {
 			return fmt.Errorf("%w or give --shell FILE", err)

@@ -72,6 +72,9 @@ func (a *assembly) readKernel() (err error) {
 	if a.arch, err = uki.Arch(a.kernel); err != nil {
 		return fmt.Errorf("kernel %s: %w: UEFI starts only a kernel with CONFIG_EFI_STUB", a.parts.Kernel, err)
 	}
+	if want := a.spec.Arch.name(); a.arch != want {
+		return fmt.Errorf("kernel %s is for %s, the image for %s: take another kernel, or say --arch %[2]s", a.parts.Kernel, a.arch, want)
+	}
 	a.cmdline = a.parts.Cmdline
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,7 +50,7 @@ type hook struct {
 type condition struct {
 	Exists []string `toml:"exists"` // all of these are below the root
 	Modes  []Mode   `toml:"modes"`  // the image is made in one of these
-	Arch   []string `toml:"arch"`   // this hapax is made for one of these, as GOARCH has them
+	Arch   []string `toml:"arch"`   // the image is for one of these, as GOARCH has them
 	// Needs is for the modes Host and FromProfile: one of the machines needs one of these modules for its root, its keyboard or
 	// its console.
 	Needs []string `toml:"needs"`
@@ -209,7 +208,7 @@ func (b *builder) holds(c condition) (bool, error) {
 	if len(c.Modes) > 0 && !slices.Contains(c.Modes, b.spec.Mode) {
 		return false, nil
 	}
-	if len(c.Arch) > 0 && !slices.Contains(c.Arch, runtime.GOARCH) {
+	if len(c.Arch) > 0 && !slices.Contains(c.Arch, b.spec.Arch.name()) {
 		return false, nil
 	}
 	if len(c.Needs) == 0 || len(b.machines) == 0 {

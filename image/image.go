@@ -63,6 +63,7 @@ type Spec struct {
 	Output string `toml:"-"`      // replaced at once when the image is complete, never touched before
 	Force  bool   `toml:"force"`  // replace an Output that exists
 	Format Format `toml:"format"` // default Initramfs
+	Arch   Arch   `toml:"arch"`   // of the machines; default NativeArch
 
 	ModulesDir string         `toml:"modules-dir"` // a lib/modules/RELEASE folder with depmod's files; its name is the release
 	Mode       Mode           `toml:"mode"`        // default Universal

@@ -92,6 +92,7 @@ func (p programs) add(name, target, why string) error {
 		return fmt.Errorf("program %s: %w", name, err)
 	}
 	program := files[0]
+	p.builder.programs = append(p.builder.programs, program.Real)
 	// The kernel tells a program its real place, from which $ORIGIN counts, so that is where it has to be.
 	if err := p.addReal(program.Real, program.Real, why); err != nil {
 		return err

@@ -65,6 +65,7 @@ func addSelectionFlags(cmd *cobra.Command, spec *image.Spec) {
 	addChoice(cmd, &spec.Mode, "mode", "where the selection of modules begins", image.Modes()...)
 	flags.StringArrayVar(&spec.Profiles, "profile", nil, "with --mode profile: serve the machine of `FILE`, see hapax profile (repeatable)")
 	flags.StringVar(&spec.HostRoot, "host-root", "", "with --mode host: `DIR` where the machine's sys and proc are (default /)")
+	addChoice(cmd, &spec.Arch, "arch", "architecture of the machines", image.Arches()...)
 	flags.StringVar(&spec.ModulesDir, "modules-dir", "",
 		"take the modules from `DIR`, a lib/modules/RELEASE folder (default the running kernel's)")
 	flags.Func("modules", "add modules: a comma-separated `LIST` of names or aliases; kernel/fs/ adds a folder, -name takes "+
