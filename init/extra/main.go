@@ -1,7 +1,7 @@
 // Command extra is the second binary of an image: what a system that stays needs and a boot that hands over does not, so that
 // /init, which every image carries and PID 1 keeps in memory, stays small. It looks at argv[0] to know what it is to do.
 //
-// hapax-base sets the system up (package base).
+// hapax-base sets the system up (package base), hapax-net brings its network up and stays with it (package network).
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"hapax/init/internal/base"
+	"hapax/init/internal/network"
 )
 
 func main() { os.Exit(run(os.Args)) }
@@ -18,7 +19,9 @@ func run(args []string) int {
 	switch filepath.Base(args[0]) {
 	case base.Name:
 		return base.Run()
+	case network.Name:
+		return network.Run()
 	}
-	fmt.Fprintf(os.Stderr, "%s: this is a part of a hapax image, which starts it as %s\n", args[0], base.Name)
+	fmt.Fprintf(os.Stderr, "%s: this is a part of a hapax image, which starts it as %s or %s\n", args[0], base.Name, network.Name)
 	return 2
 }
