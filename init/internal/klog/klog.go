@@ -60,17 +60,30 @@ func (l *Logger) log(level cmdline.LogLevel, priority int, format string, args [
 		return
 	}
 	for line := range strings.Lines(fmt.Sprintf(format, args...)) {
-		line = Printable(strings.TrimSuffix(line, "\n"))
-		for {
-			head := line
-			if len(head) > maxRecord {
-				head = head[:maxRecord]
-			}
-			// An error leaves nobody to tell.
-			_, _ = fmt.Fprintf(l.w, "<%d>hapax: %s\n", priority, head)
-			if line = line[len(head):]; line == "" {
-				break
-			}
+		l.records(priority, "hapax", strings.TrimSuffix(line, "\n"))
+	}
+}
+
+// Output logs a line that a program has written, whatever the level, as a record of the facility daemon with the program's name.
+func (l *Logger) Output(name, line string) {
+	const daemon, info = 3 << 3, 6
+	if l != nil {
+		l.records(daemon|info, name, line)
+	}
+}
+
+// records writes one line, in as many records as it takes.
+func (l *Logger) records(priority int, name, line string) {
+	line = Printable(line)
+	for {
+		head := line
+		if len(head) > maxRecord {
+			head = head[:maxRecord]
+		}
+		// An error leaves nobody to tell.
+		_, _ = fmt.Fprintf(l.w, "<%d>%s: %s\n", priority, name, head)
+		if line = line[len(head):]; line == "" {
+			break
 		}
 	}
 }

@@ -1,0 +1,101 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A cgroup is the path of a group of cgroup v2 that holds the processes of one service; "" is none.
+type cgroup string
+
+// groupDir is the folder of all groups that are made here.
+const groupDir = "hapax"
+
+// newCgroup makes the group of a service below the mount at root, with its limits. There is none without such a mount. The
+// error tells which limits do not hold.
+func newCgroup(root, name string, limits Limits) (cgroup, error) {
+	var st unix.Statfs_t
+	if unix.Statfs(root, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
+		if limits != (Limits{}) {
+			return "", fmt.Errorf("no limits: %s is no cgroup2 file system", root)
+		}
+		return "", nil
+	}
+	parent := filepath.Join(root, groupDir)
+	g := cgroup(filepath.Join(parent, name))
+	if err := os.MkdirAll(string(g), 0o755); err != nil {
+		return "", err
+	}
+	var errs []error
+	for _, set := range limits.files() {
+		for _, dir := range []string{root, parent} {
+			_ = write(dir, "cgroup.subtree_control", "+"+set.controller) // the write to the limit itself tells
+		}
+		if err := write(string(g), set.file, set.value); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return g, errors.Join(errs...)
+}
+
+type limitFile struct{ controller, file, value string }
+
+// files returns what has to be written for the limits that are set.
+func (l Limits) files() []limitFile {
+	var files []limitFile
+	add := func(controller, file string, n int64, suffix string) {
+		if n != 0 {
+			files = append(files, limitFile{controller, file, strconv.FormatInt(n, 10) + suffix})
+		}
+	}
+	add("memory", "memory.max", l.MemoryMax, "")
+	if l.MemoryMax != 0 {
+		add("memory", "memory.oom.group", 1, "") // a service of which one process is missing is none
+	}
+	add("pids", "pids.max", l.PidsMax, "")
+	add("cpu", "cpu.weight", l.CPUWeight, "")
+	add("cpu", "cpu.max", l.CPUMax, " 100000")
+	return files
+}
+
+func write(dir, file, value string) error {
+	fd, err := unix.Open(filepath.Join(dir, file), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		_, err = unix.Write(fd, []byte(value))
+	}
+	if err != nil {
+		return fmt.Errorf("%s=%s: %w", file, value, err)
+	}
+	return nil
+}
+
+// kill kills every process of the group, at once if the kernel can (5.14), else those of the moment.
+func (g cgroup) kill() error {
+	err := write(string(g), "cgroup.kill", "1")
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	list, err := os.ReadFile(filepath.Join(string(g), "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(list)) {
+		if pid, err := strconv.Atoi(strings.TrimSuffix(line, "\n")); err == nil && pid > 1 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	return nil
+}
+
+// populated reports whether a process of the group is left.
+func (g cgroup) populated() bool {
+	b, err := os.ReadFile(filepath.Join(string(g), "cgroup.events"))
+	return err == nil && strings.Contains(string(b), "populated 1")
+}
