@@ -28,14 +28,16 @@ type Logger struct {
 // Write) to w.
 func New(w io.Writer, level cmdline.LogLevel) *Logger { return &Logger{w, level} }
 
-// Open returns a Logger on /dev/kmsg, or on standard error if that cannot be
-// opened.
-func Open(level cmdline.LogLevel) *Logger {
+// Open returns a Logger on Device.
+func Open(level cmdline.LogLevel) *Logger { return New(Device(), level) }
+
+// Device returns /dev/kmsg, or standard error if that cannot be opened.
+func Device() io.Writer {
 	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		fd = 2
 	}
-	return New(device(fd), level)
+	return device(fd)
 }
 
 // A device is a file descriptor written without the runtime's poller.
