@@ -48,6 +48,11 @@ type Params struct {
 	Drain         time.Duration // hapax.drain=: limit for loads still running at switch_root; 0 does not wait
 	Workers       int           // hapax.workers=: loads at a time; 0 leaves the choice to the scheduler
 
+	Watchdog     time.Duration // hapax.watchdog=: /dev/watchdog is to be fed, and bites after so long; 0 leaves it alone
+	KeepWatchdog bool          // hapax.watchdog=SEC,keep: it goes on across switch_root
+
+	Exitrd string // hapax.exitrd=0 or 1: never, or always, leave a shutdown helper; else by need
+
 	Warnings []string // one printable line each: what was not understood, and what holds instead
 
 	words []word

@@ -181,6 +181,19 @@ func (r *reader) readOwn(key string, w word) {
 		} else {
 			r.bad(w, "a time such as 5s or 500ms", kept(r.Drain))
 		}
+	case "exitrd":
+		if w.value == "0" || w.value == "1" {
+			r.Exitrd = w.value
+		} else {
+			r.bad(w, "0 or 1", "ignored")
+		}
+	case "watchdog":
+		value, keep := strings.CutSuffix(w.value, ",keep")
+		if d, ok := parseDuration(value); ok && (d == 0 || time.Second <= d && d < Forever) {
+			r.Watchdog, r.KeepWatchdog = d, keep
+		} else {
+			r.bad(w, "a number of seconds, or that and ,keep", kept(r.Watchdog))
+		}
 	case "workers":
 		if n, err := strconv.Atoi(w.value); err == nil && 0 <= n && n <= maxWorkers {
 			r.Workers = n

@@ -4,10 +4,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"hapax/init/internal/control"
+	"hapax/init/internal/klog"
 	"hapax/init/internal/report"
 	"hapax/modload"
 )
@@ -17,8 +17,21 @@ import (
 func (e *engine) announce() {
 	if e.params.ReportConsole && !e.announced {
 		e.announced = true
-		_, _ = unix.Write(1, []byte(e.summary().Line()))
+		_, _ = e.console.Write([]byte(e.summary().Line()))
+		e.console.Flush(consolePatience) // before the guard says something
 	}
+}
+
+// consolePatience is how long the report may hold up the boot. A console that
+// works takes it at once.
+const consolePatience = 20 * time.Millisecond
+
+// newConsole returns what writes to the console and does not wait for it.
+func newConsole() *klog.Ring {
+	const size = 16 << 10
+	return klog.NewRing(os.Stdout, size, func(n int) []byte {
+		return []byte("hapax: " + strconv.Itoa(n) + " lines dropped\n")
+	})
 }
 
 // summary collects the counts.

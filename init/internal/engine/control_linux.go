@@ -17,6 +17,12 @@ import (
 // listens, the helper of the kernel. Without it a boot goes on as one where the
 // kernel has no modprobe.
 func (e *engine) openControl() {
+	self := handoff.Self()
+	for _, name := range applet.Names() {
+		if err := linkApplet("/sbin", name, self); err != nil {
+			e.log.Debugf("%v", err)
+		}
+	}
 	listener, err := control.Listen(control.Path)
 	if err != nil {
 		e.log.Errorf("%v", err)
@@ -30,12 +36,6 @@ func (e *engine) openControl() {
 			e.log.Errorf("%v", err)
 		}
 	}()
-	self := handoff.Self()
-	for _, name := range applet.Names() {
-		if err := linkApplet("/sbin", name, self); err != nil {
-			e.log.Debugf("%v", err)
-		}
-	}
 	if err := e.takeUpcalls(self); err != nil {
 		e.log.Warnf("the kernel's own requests for modules will not be answered: %v", err)
 	}

@@ -51,6 +51,7 @@ type engine struct {
 	seqnum     func() uint64 // SEQNUM of the last uevent that the kernel has sent
 	sysfs      string
 	reportPath string
+	console    *klog.Ring // standard output, which may hang
 
 	modules  *modules
 	blocks   *blocks
@@ -100,6 +101,7 @@ func newEngine() *engine {
 		seqnum:     readSeqnum,
 		sysfs:      "/sys",
 		reportPath: report.Path,
+		console:    newConsole(),
 		nudge:      make(chan struct{}, 1),
 		rescan:     make(chan struct{}, 1),
 		walked:     make(chan error, 1),
@@ -140,6 +142,7 @@ func Run(fd int) int {
 		e.startHunt()
 	}
 	e.watchBlocks()
+	go e.watchPower()
 	e.begin()
 	return e.loop()
 }
@@ -388,6 +391,12 @@ func (e *engine) obeyed(order handoff.Verb) bool {
 		e.announce()
 	case handoff.Go:
 		e.hunt.resumed()
+	case handoff.Ping:
+		e.tell(handoff.Pong, "")
+	case handoff.Reload:
+		if err := e.modules.reload(); err != nil {
+			e.log.Warnf("%v", err)
+		}
 	}
 	return false
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,11 +29,15 @@ const (
 	Drain   Verb = "drain"   // guard: the root is good; end all loads and exit
 	Stay    Verb = "stay"    // guard: the root is of no use; go on as without one
 	Go      Verb = "go"      // guard: go on after Break
+	Reload  Verb = "reload"  // guard: read the index and modprobe.d again
+	Ping    Verb = "ping"    // guard: is there anybody?
+	Pong    Verb = "pong"    // engine: there is
+	Power   Verb = "power"   // engine: the power button was pressed
 )
 
 func (v Verb) known() bool {
 	switch v {
-	case Root, Settled, Rescue, Done, Break, Drain, Stay, Go:
+	case Root, Settled, Rescue, Done, Break, Drain, Stay, Go, Reload, Ping, Pong, Power:
 		return true
 	}
 	return false
@@ -69,12 +74,16 @@ func Inherited(fd int) (*Peer, error) {
 	return &Peer{os.NewFile(uintptr(fd), "guard")}, nil
 }
 
-// Send writes one message. It fails if the other end is gone.
+// sendLimit is for an end that does not read.
+const sendLimit = time.Second
+
+// Send writes one message. It fails if the other end is gone, or does not read.
 func (p *Peer) Send(m Message) error {
 	b := []byte(string(m.Verb) + " " + m.Text)
 	if len(b) > maxPacket {
 		b = b[:maxPacket]
 	}
+	_ = p.f.SetWriteDeadline(time.Now().Add(sendLimit))
 	_, err := p.f.Write(b)
 	return err
 }
