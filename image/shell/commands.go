@@ -6,7 +6,8 @@ package main
 // `go mod tidy` keeps go.sum complete for it. The build tag keeps the compiler away, for a command cannot be imported.
 //
 // insmod, rmmod and modprobe are left out on purpose: in an image of hapax the engine is the only loader, and the
-// applets of /init by these names ask it. switch_root is the guard's.
+// applets of /init by these names ask it. switch_root is the guard's, and so is the
+// end of the machine: poweroff and shutdown of u-root call reboot(2) without a word to it.
 import (
 	_ "github.com/u-root/u-root/cmds/core/base64"
 	_ "github.com/u-root/u-root/cmds/core/basename"
@@ -55,7 +56,6 @@ import (
 	_ "github.com/u-root/u-root/cmds/core/pci"
 	_ "github.com/u-root/u-root/cmds/core/pidof"
 	_ "github.com/u-root/u-root/cmds/core/ping"
-	_ "github.com/u-root/u-root/cmds/core/poweroff"
 	_ "github.com/u-root/u-root/cmds/core/printenv"
 	_ "github.com/u-root/u-root/cmds/core/ps"
 	_ "github.com/u-root/u-root/cmds/core/pwd"
@@ -64,7 +64,6 @@ import (
 	_ "github.com/u-root/u-root/cmds/core/rm"
 	_ "github.com/u-root/u-root/cmds/core/seq"
 	_ "github.com/u-root/u-root/cmds/core/shasum"
-	_ "github.com/u-root/u-root/cmds/core/shutdown"
 	_ "github.com/u-root/u-root/cmds/core/sleep"
 	_ "github.com/u-root/u-root/cmds/core/sort"
 	_ "github.com/u-root/u-root/cmds/core/strings"

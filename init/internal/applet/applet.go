@@ -1,6 +1,7 @@
 // Package applet has the programs that an image needs around modules: modprobe,
-// insmod, rmmod, lsmod and modinfo as kmod 30 has them, and hapaxctl. They are
-// chosen by the name under which the binary is called.
+// insmod, rmmod, lsmod and modinfo as kmod 30 has them, and hapaxctl; and, as
+// busybox has them, reboot, poweroff and halt. They are chosen by the name under
+// which the binary is called.
 //
 // What only reads is answered here, from the module index and from sysfs. What
 // changes the kernel is one request to the engine (package control), so the one
@@ -43,13 +44,15 @@ func find(name string) main {
 		return runModinfo
 	case "hapaxctl":
 		return runHapaxctl
+	case "reboot", "poweroff", "halt":
+		return runHalt
 	}
 	return nil
 }
 
 // Names returns the names of all applets.
 func Names() []string {
-	return []string{"modprobe", "insmod", "rmmod", "lsmod", "modinfo", "hapaxctl"}
+	return []string{"modprobe", "insmod", "rmmod", "lsmod", "modinfo", "hapaxctl", "reboot", "poweroff", "halt"}
 }
 
 // Named reports whether there is an applet for argv[0].
@@ -69,6 +72,7 @@ func Run(args []string) int {
 		stdout: stdout,
 		stderr: os.Stderr,
 		getenv: os.Getenv,
+		down:   machine(),
 	}, args)
 }
 
@@ -98,6 +102,7 @@ type env struct {
 	stdout      *bufio.Writer
 	stderr      io.Writer
 	getenv      func(string) string
+	down        down
 
 	level level // what is logged
 }
