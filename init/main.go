@@ -19,6 +19,8 @@ func run(pid int, args []string) int {
 	switch {
 	case filepath.Base(args[0]) == guard.EngineName:
 		return engine.Run(guard.EngineFD)
+	case pid == 1 && guard.ExitCalled(args):
+		return guard.Exit(args)
 	case pid == 1:
 		return guard.Run(args[1:])
 	case applet.Named(args[0]):

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/handoff"
+	"hapax/init/internal/shutdown"
 )
 
 // pause calls then, but first gives a shell if rd.break= asks for one at this
@@ -34,6 +35,9 @@ func (g *guard) pause(point string, then func()) {
 // rd.emergency= says where it was the end, and else starts another.
 func (g *guard) shellEnded(status unix.WaitStatus) {
 	g.shell = 0
+	if g.ending() {
+		return
+	}
 	switch then := g.then; {
 	case then != nil:
 		g.then = nil
@@ -50,10 +54,10 @@ func (g *guard) shellEnded(status unix.WaitStatus) {
 func (g *guard) emergency() {
 	switch g.params.Emergency {
 	case "reboot":
-		g.halt(unix.LINUX_REBOOT_CMD_RESTART)
+		g.halt(shutdown.Reboot)
 	case "poweroff":
-		g.halt(unix.LINUX_REBOOT_CMD_POWER_OFF)
+		g.halt(shutdown.PowerOff)
 	case "halt":
-		g.halt(unix.LINUX_REBOOT_CMD_HALT)
+		g.halt(shutdown.Halt)
 	}
 }

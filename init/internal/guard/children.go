@@ -29,20 +29,30 @@ func (g *guard) startEngine() {
 	if g.noRoot {
 		env = append(env, "HAPAX_NOROOT=1")
 	}
-	pid, err := syscall.ForkExec(handoff.Self(), []string{EngineName}, &syscall.ProcAttr{
+	pid, err := g.spawn(handoff.Self(), []string{EngineName}, &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   env,
 		Files: []uintptr{0, 1, 2, end.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
+	}, g.engineEnded)
 	if err != nil {
 		link.Close()
 		g.engineLost("start the engine: " + err.Error())
 		return
 	}
 	g.engine, g.link, g.since = pid, link, time.Now()
+	g.pulse = pulse{next: time.After(pulseEvery)}
+	protect(pid)
 	go g.listen(link)
 }
+
+// protect makes the OOM killer pass over the engine as long as there is anything
+// else: a service that eats the memory goes first.
+func protect(pid int) {
+	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte(engineScore), 0)
+}
+
+const engineScore = "-900"
 
 // engineProcs bounds the threads of the engine that run Go code at a time, on a
 // machine of many processors: its work is one walk, one table and short answers,
@@ -71,8 +81,15 @@ func (g *guard) listen(link *handoff.Peer) {
 func (g *guard) engineEnded(status unix.WaitStatus) {
 	g.engine = 0
 	g.link.Close()
-	if g.target != nil {
+	g.pulse = pulse{}
+	switch {
+	case g.ending():
+		return
+	case g.target != nil:
 		g.switchRoot()
+		return
+	case g.checked != nil:
+		g.log.Warnf("the engine has ended (%s): its root is mounted, so the boot goes on without it", describe(status))
 		return
 	}
 	g.engineLost("the engine has ended: " + describe(status))
@@ -114,9 +131,6 @@ func (g *guard) rescue(reason string) {
 	g.panicReboot()
 }
 
-// say writes to the console itself, for the person before it.
-func (g *guard) say(text string) { _, _ = os.Stdout.WriteString(text) }
-
 func indent(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -143,12 +157,12 @@ func (g *guard) startShell() {
 	}
 	defer tty.Close()
 	fd := tty.Fd()
-	pid, err := syscall.ForkExec(handoff.ShellPath, []string{handoff.ShellPath}, &syscall.ProcAttr{
+	pid, err := g.spawn(handoff.ShellPath, []string{handoff.ShellPath}, &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"HOME=/", "TERM=" + term(), "PATH=" + handoff.SearchPath, "PS1=hapax# "},
 		Files: []uintptr{fd, fd, fd},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0},
-	})
+	}, g.shellEnded)
 	if err != nil {
 		g.log.Errorf("start %s: %v", handoff.ShellPath, err)
 		return
@@ -162,6 +176,7 @@ func (g *guard) startShell() {
 func (g *guard) killEngine() {
 	if g.engine != 0 {
 		_ = unix.Kill(g.engine, unix.SIGKILL)
+		g.pulse.gone = time.After(killGrace)
 	}
 }
 
@@ -169,6 +184,7 @@ func (g *guard) killEngine() {
 func (g *guard) killShell() {
 	if g.shell != 0 {
 		_ = unix.Kill(-g.shell, unix.SIGKILL)
+		g.forget(g.shell)
 		g.shell = 0
 	}
 	g.again, g.then = nil, nil

@@ -8,14 +8,19 @@
 // ever. All that is the engine's, a child that may fail.
 //
 // One goroutine owns all state, forks and reaps; the others only turn signals
-// and messages into channel sends. So no child can be reaped before its pid is
-// known, and os/exec, which waits on its own, must not be used here.
+// and messages into channel sends, or wait for a console or, in the end, for
+// disks. So no child can be reaped before its pid is known, and os/exec, which
+// waits on its own, must not be used here.
+//
+// PID 1 needs no oom_score_adj: the kernel's OOM killer passes over it, and its
+// children would inherit it.
 package guard
 
 import (
+	"io"
 	"os"
-	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +31,7 @@ import (
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/mnt"
+	"hapax/init/internal/shutdown"
 	"hapax/init/internal/switchroot"
 )
 
@@ -50,11 +56,18 @@ const (
 	// end. One that has read a dead disk cannot: the kernel waits for the read.
 	doneGrace = 25 * time.Millisecond
 
+	// consolePatience is how long what was said may hold the handover. A console
+	// that works takes it at once.
+	consolePatience = 20 * time.Millisecond
+
 	// An engine that has lived so long starts with a clean record.
 	healthy = time.Minute
 
-	shellPause   = time.Second     // between the end of a shell and the next
-	syncPatience = 5 * time.Second // how long dirty data may hold the end of the machine
+	shellPause = time.Second // between the end of a shell and the next
+
+	// memoryLimit is for the garbage collector. The guard itself holds a few
+	// hundred kilobytes.
+	memoryLimit = 8 << 20
 )
 
 type guard struct {
@@ -62,15 +75,23 @@ type guard struct {
 	log    *klog.Logger
 	args   []string // what the kernel passed on for the real init
 	began  moment
+	kernel shutdown.System
+
+	console *klog.Ring // say
+	kmsg    *klog.Ring // log
+
+	children map[int]func(unix.WaitStatus) // by pid: what is to be done when it has ended
 
 	engine   int       // pid, 0 while none runs
 	since    time.Time // when it was started
 	link     *handoff.Peer
 	restarts int
+	pulse    pulse
 	messages chan message
 
-	target *switchroot.Target // set once a root has passed Check
-	noRoot bool               // the root was given up: an engine that is started again must not look for it
+	checked *switchroot.Target // a root that has passed Check, while a shell of rd.break= holds it up
+	target  *switchroot.Target // the root that the engine has been told to make way for
+	noRoot  bool               // the root was given up: an engine that is started again must not look for it
 
 	shell      int    // pid, 0 while none runs
 	shellSetUp bool   // the shell's mounts are made
@@ -82,6 +103,10 @@ type guard struct {
 	again  <-chan time.Time // fires when the shell is to be started again
 	leave  <-chan time.Time // fires when the engine has had its time to drain
 	reboot <-chan time.Time // fires when panic= says so
+
+	dog     watchdog
+	end     ending
+	presses []time.Time // of ctrl-alt-del, the last few
 }
 
 // A message carries the engine's line it came from, so that the last words of
@@ -93,18 +118,32 @@ type message struct {
 
 // Run is the whole life of PID 1; args are its arguments without argv[0]. It
 // returns only if it is not called as PID 1 could be.
-func Run(args []string) int {
+func Run(args []string) int { return run(args, outside{kernel: shutdown.Kernel(), kmsg: klog.Device}) }
+
+// The outside is what tests replace.
+type outside struct {
+	kernel shutdown.System
+	kmsg   func() io.Writer // opened once /dev is there
+}
+
+func run(args []string, out outside) int {
+	signals, children := catch()
 	began := now()
 	runtime.GOMAXPROCS(1) // there is nothing here to do in parallel
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, handled()...)
+	debug.SetMemoryLimit(memoryLimit)
 	mountErrs := mnt.Apply(mnt.Kernel(), "/", mnt.Early())
 	raw, err := os.ReadFile("/proc/cmdline")
 	// The kernel drops more than 10 lines per 5 s from user space otherwise.
 	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0)
 
-	g := &guard{params: cmdline.Parse(string(raw)), args: args, began: began, messages: make(chan message, 16)}
-	g.log = klog.Open(g.params.LogLevel)
+	g := &guard{
+		params: cmdline.Parse(string(raw)), args: args, began: began, kernel: out.kernel,
+		console: newConsole(), kmsg: newKmsg(out.kmsg()),
+		messages: make(chan message, 16), children: map[int]func(unix.WaitStatus){},
+	}
+	g.end.failed = make(chan error, 1)
+	g.log = klog.New(g.kmsg, g.params.LogLevel)
+	g.dog = newWatchdog(g.params, g.log)
 	if st, err := os.Stat(mnt.SecurityDir); err == nil && st.IsDir() {
 		mountErrs = append(mountErrs, mnt.Apply(mnt.Kernel(), "/", mnt.Security())...)
 	}
@@ -127,34 +166,29 @@ func Run(args []string) int {
 		g.log.Debugf("%v", err) // a kernel without modules
 	}
 	g.pause("cmdline", g.startEngine)
-	g.loop(signals)
+	g.loop(signals, children)
 	return 1
 }
 
-// handled lists the signals whose default action, under Go, would end the
-// process or is wanted here. Go installs handlers for them at start, so the
-// kernel's protection of PID 1 does not apply.
-func handled() []os.Signal {
-	return []os.Signal{
-		unix.SIGCHLD, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
-		unix.SIGPIPE, unix.SIGALRM, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS, unix.SIGXCPU, unix.SIGXFSZ,
-		unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGSTKFLT,
-		unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
-		// Sent by kill(2); a fault of the program itself still ends it.
-		unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL,
-	}
-}
-
 // loop runs until the machine is handed over or ends.
-func (g *guard) loop(signals <-chan os.Signal) {
+func (g *guard) loop(signals, children <-chan os.Signal) {
+	table := actions()
 	for {
 		select {
 		case sig := <-signals:
-			g.signal(sig)
+			if act := table[sig]; act != nil {
+				act(g)
+			}
+		case <-children:
+			g.reap()
 		case m := <-g.messages:
-			if m.from == g.link {
+			if m.from == g.link && !g.ending() {
 				g.message(m.Message)
 			}
+		case <-g.pulse.next:
+			g.checkPulse()
+		case <-g.pulse.gone:
+			g.giveUpOn()
 		case <-g.start:
 			g.start = nil
 			g.startEngine()
@@ -166,41 +200,15 @@ func (g *guard) loop(signals <-chan os.Signal) {
 			g.killEngine()
 			g.switchRoot()
 		case <-g.reboot:
-			g.halt(unix.LINUX_REBOOT_CMD_RESTART)
-		}
-	}
-}
-
-// signal acts on one signal. Those not named are taken and do nothing.
-func (g *guard) signal(sig os.Signal) {
-	switch sig {
-	case unix.SIGCHLD:
-		g.reap()
-	case unix.SIGINT, unix.SIGTERM:
-		g.halt(unix.LINUX_REBOOT_CMD_RESTART)
-	case unix.SIGUSR1:
-		g.halt(unix.LINUX_REBOOT_CMD_HALT)
-	case unix.SIGUSR2, unix.SIGPWR:
-		g.halt(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	}
-}
-
-// reap collects every child that has ended, orphans of others included.
-func (g *guard) reap() {
-	for {
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || pid <= 0 {
-			return
-		}
-		switch pid {
-		case g.engine:
-			g.engineEnded(status)
-		case g.shell:
-			g.shellEnded(status)
+			g.halt(shutdown.Reboot)
+		case <-g.dog.next:
+			if !g.end.gone.Load() {
+				g.dog.feed()
+			}
+		case <-g.end.limit:
+			g.overdue()
+		case err := <-g.end.failed:
+			g.log.Errorf("%v", err)
 		}
 	}
 }
@@ -216,6 +224,10 @@ func (g *guard) message(m handoff.Message) {
 		g.rescue(m.Text)
 	case handoff.Break:
 		g.pause(m.Text, func() { g.send(handoff.Go) })
+	case handoff.Pong:
+		g.pulse.missed = 0
+	case handoff.Power:
+		g.halt(shutdown.PowerOff)
 	case handoff.Done:
 		if g.target != nil {
 			g.leave = time.After(doneGrace)
@@ -234,11 +246,20 @@ func (g *guard) rootMounted(root string) {
 	}
 	g.log.Debugf("%s has an init: %s", root, target.Init)
 	target.Logf = g.log.Warnf
-	g.pause("pre-pivot", func() {
-		g.target = target
-		g.leave = time.After(g.params.Drain + exitGrace)
-		g.send(handoff.Drain)
-	})
+	g.checked = target
+	g.pause("pre-pivot", g.depart)
+}
+
+// depart has the engine go, and the root that was checked take its place. If
+// there is no engine any more, nothing is lacking without it.
+func (g *guard) depart() {
+	g.target, g.checked = g.checked, nil
+	if g.engine == 0 {
+		g.switchRoot()
+		return
+	}
+	g.leave = time.After(g.params.Drain + exitGrace)
+	g.send(handoff.Drain)
 }
 
 func (g *guard) send(v handoff.Verb) {
@@ -253,9 +274,13 @@ func (g *guard) switchRoot() {
 	g.killShell()
 	g.returnUpcalls()
 	_ = os.MkdirAll(initramfsDir, 0o755) // there is a /run, or nobody will look there
+	g.leaveExit(g.target.Root)
 	argv := g.arguments(g.target)
 	g.log.Debugf("switch_root to %s", g.target.Init)
+	g.dog.handOver()
+	g.flush(consolePatience)
 	err := switchroot.Switch(g.target, argv, environment())
+	g.dog.resume()
 	g.log.Errorf("%v", err)
 	if e, ok := err.(*switchroot.Error); ok && e.Committed {
 		g.panicReboot()
@@ -294,35 +319,13 @@ func environment() []string {
 	return env
 }
 
-// halt ends the machine. File systems that the initramfs mounted are flushed;
-// there are no services yet that would have to be told.
-func (g *guard) halt(cmd int) {
-	g.log.Infof("%s", map[int]string{
-		unix.LINUX_REBOOT_CMD_RESTART:   "rebooting",
-		unix.LINUX_REBOOT_CMD_HALT:      "halting",
-		unix.LINUX_REBOOT_CMD_POWER_OFF: "powering off",
-	}[cmd])
-	synced := make(chan struct{})
-	go func() {
-		unix.Sync()
-		close(synced)
-	}()
-	select {
-	case <-synced:
-	case <-time.After(syncPatience): // a disk that does not answer
-		g.log.Warnf("the disks are not in sync after %v", syncPatience)
-	}
-	err := unix.Reboot(cmd)
-	g.log.Errorf("reboot: %v", err)
-}
-
 // panicReboot plans what panic= asks for when the boot cannot go on.
 func (g *guard) panicReboot() {
 	switch {
 	case !g.params.HasPanic || g.params.Panic == 0:
 		return
 	case g.params.Panic < 0:
-		g.halt(unix.LINUX_REBOOT_CMD_RESTART)
+		g.halt(shutdown.Reboot)
 	default:
 		g.log.Warnf("rebooting in %d s (panic=)", g.params.Panic)
 		g.reboot = time.After(time.Duration(g.params.Panic) * time.Second)
@@ -335,6 +338,7 @@ func exists(path string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
+// describe puts a wait status into words.
 func describe(status unix.WaitStatus) string {
 	switch {
 	case status.Signaled():
