@@ -85,6 +85,10 @@ type Spec struct {
 	Includes []Include `toml:"include"`     // more files
 	HookDirs []string  `toml:"include-dir"` // folders of hooks; default those of HookDirs
 
+	Standalone bool      `toml:"standalone"` // the image stays; one with services does in any case
+	Services   []Service `toml:"service"`    // what it runs then
+	Extra      string    `toml:"-"`          // file for the second binary of /init; default the embedded one
+
 	Compression archive.Compression `toml:"compression"`        // default DefaultCompression
 	Packing     Packing             `toml:"module-compression"` // of each module; default KeepPacking
 	Time        time.Time           `toml:"-"`                  // of every file; default the epoch

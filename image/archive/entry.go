@@ -137,6 +137,12 @@ func (t *Tree) Has(name string) bool {
 	return ok
 }
 
+// Get returns the entry of this name, if the tree holds one.
+func (t *Tree) Get(name string) (Entry, bool) {
+	e, ok := t.entries[name]
+	return e, ok
+}
+
 // Entries returns what the tree holds, sorted by name byte by byte, so that a folder comes before what is in it.
 func (t *Tree) Entries() []Entry {
 	sorted := make([]Entry, 0, len(t.entries))

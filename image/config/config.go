@@ -81,6 +81,11 @@ func decode(file string, spec *image.Spec) error {
 	if err := strict.Decode(file, data, &next); err != nil {
 		return err
 	}
+	for i, line := range strict.Tables(data, "service") {
+		if i < len(next.Services) {
+			next.Services[i].Where = fmt.Sprintf("%s:%d", file, line)
+		}
+	}
 	*spec = merge(*spec, next, func(string) bool { return true })
 	return nil
 }

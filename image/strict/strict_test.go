@@ -80,3 +80,11 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("Decode of half a line = %v", err)
 	}
 }
+
+func TestTables(t *testing.T) {
+	t.Parallel()
+	text := "# [[list]]\n[[list]]\nname = \"[[list]]\"\n[list.x]\n[[other]]\n\n  [[ list ]]\n[[\"list\"]]\n"
+	if got := Tables([]byte(text), "list"); !slices.Equal(got, []int{2, 7, 8}) {
+		t.Errorf("Tables = %v, want [2 7 8]", got)
+	}
+}

@@ -126,3 +126,18 @@ func holder(n *unstable.Node, word string) *unstable.Node {
 	}
 	return nil
 }
+
+// Tables returns the lines, counted from 1, of the tables [[key]] of a document, in order.
+func Tables(data []byte, key string) []int {
+	var p unstable.Parser
+	p.Reset(data)
+	var lines []int
+	for p.NextExpression() {
+		if e := p.Expression(); e.Kind == unstable.ArrayTable && slices.Equal(keyOf(e), []string{key}) {
+			it := e.Key()
+			it.Next()
+			lines = append(lines, p.Shape(it.Node().Raw).Start.Line)
+		}
+	}
+	return lines
+}

@@ -101,6 +101,7 @@ func addContentFlags(cmd *cobra.Command, spec *image.Spec) {
 		"read hooks from `DIR` (repeatable; default etc/hapax/include.d and usr/lib/hapax/include.d below --root)")
 	flags.StringVar(&spec.Root, "root", "", "take programs, libraries, hooks and firmware from `DIR` (default /)")
 	flags.StringVar(&spec.Shell, "shell", "", "take the /bin/sh for boots that fail from `none|u-root|FILE` (default none)")
+	flags.BoolVar(&spec.Standalone, "standalone", false, "make an image that stays instead of handing over to a root; one with services in hapax.toml does so")
 	flags.StringVar(&spec.Init, "init", "", "take `FILE` as /init (default the one inside of hapax)")
 	addChoice(cmd, &spec.Compression, "compression", "compression of the image", archive.Compressions()...)
 }

@@ -7,17 +7,18 @@
 // # The states of a service
 //
 //	          after is met         ready
-//	waiting ──────────────> starting ──> up      a daemon, or
-//	   ^                       │    └──> done    a oneshot that has ended well: both are "ready" to those behind it
-//	   │      ended            v ended      │ ended
-//	pausing <──────────────────┴────────────┘
-//	   restart=, until its delay or its brake is over
-//	stopping: told to end; after stop-timeout everything of it is killed
-//	stopped, failed: nothing runs, and nothing is planned
+//	waiting ──────────────> starting ──────> up
+//	   ^                       │             │
+//	   │                       v             v
+//	pausing <─────────────── stopping ──> done, failed, stopped
 //
-// A service is started when everything that it is after has been ready at the same moment. That counts at its start alone: what
-// happens to the others later does not touch it. When the machine ends, a service is told to end when nothing that is after it
-// runs any more.
+// starting becomes up when a daemon is ready. stopping is from the stop signal, or the end of the main process, until nothing of
+// it is left; pausing until a start that the restart policy asks for. done is what has ended well by itself: a oneshot, or a
+// daemon that had nothing to do. failed has ended otherwise, and stopped what was told to.
+//
+// A service is started when everything that it is after is up or done. That counts for the first start and for one by hand: what
+// happens to the others later does not touch it. The one exception is base, which may have failed. When the machine ends, a
+// service is told to end when nothing that is after it runs any more.
 //
 // A new process is started only when nothing of the one before is left: what the main process leaves behind is killed first.
 //

@@ -58,9 +58,9 @@ func TestPolicies(t *testing.T) {
 		state   State
 		starts  int // after a while
 	}{
-		{"daemon, never, good", false, Never, exited(0), Stopped, 1},
+		{"daemon, never, good", false, Never, exited(0), Done, 1},
 		{"daemon, never, bad", false, Never, exited(1), Failed, 1},
-		{"daemon, on failure, good", false, OnFailure, exited(0), Stopped, 1},
+		{"daemon, on failure, good", false, OnFailure, exited(0), Done, 1},
 		{"daemon, on failure, signal", false, OnFailure, unix.WaitStatus(unix.SIGSEGV), Up, 2},
 		{"daemon, always, good", false, Always, exited(0), Up, 2},
 		{"oneshot, never, good", true, Never, exited(0), Done, 1},
@@ -238,6 +238,22 @@ func TestReverse(t *testing.T) {
 			t.Errorf("ended %v, want %v", ends, want)
 		}
 		<-w.m.Stop() // once more
+	})
+}
+
+// What could not set the machine up in full does not keep the services away; any other service that has failed does.
+func TestAfterFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Spec{Name: Base, Oneshot: true}, Spec{Name: "x", Oneshot: true, After: []string{Base}}, Spec{Name: "y", After: []string{"x"}})
+		w.m.Start()
+		w.of(Base).die(exited(2))
+		w.run(0)
+		w.of("x").die(exited(2))
+		w.run(time.Hour)
+		w.wantState(Base, Failed)
+		w.wantState("x", Failed)
+		w.wantState("y", Waiting)
 	})
 }
 

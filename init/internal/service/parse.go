@@ -280,10 +280,10 @@ func unescape(s string) (string, error) {
 	return string(b), nil
 }
 
-// ValidName reports whether a service may have this name: letters, digits and "_-.@", no dot or dash in front, and not the
-// name of a target.
+// ValidName reports whether a service may have this name: letters, digits and "_-.@", no dot or dash in front, and not that of the
+// target that no service can be.
 func ValidName(name string) bool {
-	if name == "" || len(name) > maxName || name[0] == '.' || name[0] == '-' || name == Base || name == Settled {
+	if name == "" || len(name) > maxName || name[0] == '.' || name[0] == '-' || name == Settled {
 		return false
 	}
 	for _, c := range []byte(name) {

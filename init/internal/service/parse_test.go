@@ -1,6 +1,7 @@
 package service
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +77,55 @@ brake none
 	}
 }
 
+// What the image builder writes is what is read here: this is the golden file of its own test, made of image/testdata/services.toml.
+func TestParseBuilt(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../image/testdata/services.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := func(name, exec string, change func(*Spec)) Spec {
+		s := newSpec(name)
+		s.Exec, s.After = exec, []string{Base}
+		change(&s)
+		return s
+	}
+	want := []Spec{
+		spec(Base, "/usr/lib/hapax/hapax-base", func(s *Spec) {
+			s.Oneshot, s.Restart, s.After, s.StartTimeout = true, Never, nil, time.Minute
+		}),
+		spec("network", "/usr/lib/hapax/hapax-net", func(s *Spec) {
+			s.Env, s.Ready, s.Restart, s.StartTimeout = []string{"HAPAX_READY_FD=3"}, Ready{Kind: ReadyFD, FD: 3}, OnFailure, 0
+		}),
+		spec("shell", "/bin/sh", func(s *Spec) {
+			*s = Shell("/bin/sh", "HOME=/", "PS1=hapax# ")
+			s.After, s.Log = []string{Base, Settled}, LogKmsg // of no use for one with a terminal
+		}),
+		spec("sshd", "/usr/sbin/dropbear", func(s *Spec) {
+			s.Args, s.After, s.Ready = []string{"-F", "-R", "-p", "22"}, []string{Base, "network", "keys"}, Ready{Kind: ReadyTCP, Port: 22}
+			s.Brake, s.OOMScore = Brake{100, 10 * time.Second, time.Minute}, -500
+		}),
+		spec("keys", "/bin/sh", func(s *Spec) {
+			s.Args, s.Oneshot, s.Restart = []string{"-c", "echo \"a\\nb\"\nexit"}, true, OnFailure
+			s.Delay, s.StartTimeout = 2*time.Second, time.Minute
+		}),
+		spec("web", "/srv/web", func(s *Spec) {
+			s.Env = []string{"USER=www", "LOGNAME=www", "PORT=80", "HOME=/srv"}
+			s.UID, s.GID, s.Groups, s.Dir, s.After = 33, 44, []uint32{5}, "/srv", []string{Base, Settled}
+			s.Ready, s.StopTimeout, s.StopSignal = Ready{Kind: ReadyFD, FD: 4}, 90*time.Second, unix.SIGQUIT
+			s.Limits, s.Log, s.LogSize = Limits{64 << 20, 20, 50, 150000}, "/var/log/web", 4<<20
+		}),
+		spec("getty", "/srv/web", func(s *Spec) { s.UID, s.GID, s.Brake, s.TTY = 7, 5, Brake{}, "/dev/ttyS1" }),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Parse (-want +got):\n%s", diff)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	x := "service x\nexec /x\n"
@@ -84,7 +134,7 @@ func TestParseRefuses(t *testing.T) {
 		"service x\n":            "service x has no exec",
 		"service x\nservice y\n": "line 3: service: service x has no exec",
 		"service ../x\n":         "is no name",
-		"service base\n":         "is no name",
+		"service settled\n":      "is no name",
 		"service \n":             "is no name",
 		x + x:                    "line 4: service: x: said twice",
 		x + "exec /y\n":          "line 4: exec: said twice",

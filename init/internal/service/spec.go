@@ -92,8 +92,11 @@ type Limits struct {
 
 // The targets that a service can be after without a service of that name. They are reached by the guard's word.
 const (
-	Base    = "base"    // the file systems are mounted and the machine has its name
-	Settled = "settled" // the devices that were there at the start have their modules
+	// Base: the file systems are mounted and the machine has its name. Images have a service that sees to that.
+	Base = "base"
+
+	// Settled: the devices that were there at the start have their modules.
+	Settled = "settled"
 )
 
 // What is not said.

@@ -71,8 +71,11 @@ type waiter struct {
 	done func(error)
 }
 
-// ready reports whether what is after this service may start.
-func (u *unit) ready() bool { return u.state == Up || u.state == Done }
+// ready reports whether what is after this service may start. A machine that could not be set up in full is of more use with its
+// services than without.
+func (u *unit) ready() bool {
+	return u.state == Up || u.state == Done || u.Name == Base && u.state == Failed
+}
 
 // down reports whether nothing of the service runs, or nothing that could be ended.
 func (u *unit) down() bool { return u.proc == nil || u.stuck }
@@ -155,12 +158,10 @@ func (e *Error) Error() string { return e.Name + ": " + e.Text }
 // outcomeOf returns what the restart policy makes of an end that nobody asked for.
 func (u *unit) outcomeOf(good bool) outcome {
 	switch {
-	case u.Oneshot && good:
-		return toDone
-	case u.Restart == Always, u.Restart == OnFailure && !good:
+	case u.Restart == Always && !(u.Oneshot && good), u.Restart == OnFailure && !good:
 		return toPause
 	case good:
-		return toStopped
+		return toDone
 	}
 	return toFailed
 }
