@@ -56,7 +56,7 @@ func controllers() []controller {
 		},
 		{
 			name: "sdhci", sector: 512, disk: "mmcblk0", part: "p",
-			id:     "mmc-QEMU!_0xdeadbeef",
+			id:     "mmc-QEMU__0xdeadbeef",
 			device: []string{"sdhci-pci,addr=0x10", "sd-card,drive=root"},
 		},
 		{
