@@ -1,6 +1,8 @@
 package tests
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -9,16 +11,24 @@ import (
 	"hapax/tests/internal/vm"
 )
 
-// TestShell boots what make run boots: the report, then the prompt of u-root's shell, which does what it is told.
+// TestShell boots what make run boots: the report, then the prompt of u-root's shell, which does what it is told. It runs the
+// install commands of modprobe.d, too.
 func TestShell(t *testing.T) {
 	l, k := needFirst(t)
-	image, err := l.HapaxImage(t.Context(), k, "--mode", "universal", "--shell", "u-root")
+	conf := filepath.Join(t.TempDir(), "install.conf")
+	if err := os.WriteFile(conf, []byte("install virtio_rng echo in place of $MODPROBE_MODULE\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	image, err := l.HapaxImage(t.Context(), k, "--mode", "universal", "--shell", "u-root", "--include", conf+":etc/modprobe.d/install.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
 	v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
-		Kernel: k.Vmlinuz, CPUs: 2, Initrd: image, Append: bootArgs + "quiet hapax.report=console",
+		Kernel: k.Vmlinuz, CPUs: 2, Initrd: image, Append: bootArgs + "quiet hapax.report=console rd.modules_load=virtio_rng",
 	}})
+	if _, err := v.WaitLine(time.Minute, "in place of virtio_rng"); err != nil {
+		t.Fatal(err)
+	}
 	report, err := v.WaitLine(time.Minute, "hapax-report: {")
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,8 @@ func runCommand(module, command string) error {
 	if _, err := os.Stat(handoff.ShellPath); err != nil {
 		return fmt.Errorf("%q needs %s, which this image does not have (hapax build --shell)", command, handoff.ShellPath)
 	}
-	status, err := run(handoff.ShellPath, []string{"sh", "-c", command}, "MODPROBE_MODULE="+module)
+	// The shell of u-root is one of many programs in one file, and finds out which by the path that it was started by.
+	status, err := run(handoff.ShellPath, []string{handoff.ShellPath, "-c", command}, "MODPROBE_MODULE="+module)
 	switch {
 	case err != nil:
 		return err
