@@ -177,9 +177,10 @@ func (c debianCase) kernel(t *testing.T, l *lab.Lab) debian.Kernel {
 	return kernel(t, l, spec)
 }
 
-// arguments returns the kernel command line for a root that is named so.
+// arguments returns the kernel command line for a root that is named so. On a host with other load a systemd would wait for
+// its terminal in vain.
 func (c debianCase) arguments(root string) string {
-	return bootArgs + "root=" + root + " " + c.fs.Args
+	return bootArgs + "systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900 root=" + root + " " + c.fs.Args
 }
 
 // hapaxRoot is the value of root= to hapax.
