@@ -54,15 +54,20 @@ func ReadSizes() map[string]int64 {
 	return sizes
 }
 
+// foreignLimit is how long a module that another program is inserting or
+// removing is waited for: as long as a request of the kernel is.
+const foreignLimit = 30 * time.Second
+
 // awaitForeign returns "live" if the kernel has the module, "" if it does not.
 // A module that another program is inserting or removing at this moment is
-// waited for, without a limit: finit_module would do the same and count a
-// failure in the end. Such a program may be an earlier process of ours, killed
-// while the module's init function hung.
+// waited for: finit_module would do the same and count a failure in the end.
+// Such a program may be an earlier process of ours, killed while the module's
+// init function hung; after foreignLimit the answer is "coming" or "going".
 func (k *Kernel) awaitForeign(name string) string {
+	begun := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		state := k.initstate(name)
-		if state != "coming" && state != "going" {
+		if state != "coming" && state != "going" || time.Since(begun) >= foreignLimit {
 			return state
 		}
 		time.Sleep(wait)

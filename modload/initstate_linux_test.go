@@ -1,11 +1,14 @@
 package modload
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"hapax/modload/modindex"
 )
 
 func TestPresentIn(t *testing.T) {
@@ -21,24 +24,47 @@ short line
 	}
 }
 
-// Another program's module is waited for, however long that takes.
+// Another program's module is waited for, until it is live or gone, or the wait
+// has been long enough.
 func TestAwaitForeign(t *testing.T) {
 	t.Parallel()
-	for final, before := range map[string][]string{"live": {"coming"}, "": {"going", "coming"}} {
+	for _, tt := range []struct {
+		during, final string
+		after, want   time.Duration
+	}{
+		{"coming", "live", 20 * time.Second, 20 * time.Second},
+		{"coming", "", 20 * time.Second, 20 * time.Second},
+		{"going", "", 29 * time.Second, 29 * time.Second},
+		{"coming", "coming", time.Hour, foreignLimit},
+		{"going", "going", time.Hour, foreignLimit},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			begun := time.Now()
 			k := &Kernel{initstate: func(string) string {
-				if left := time.Hour - time.Since(begun); left > 0 {
-					return before[int(left)%len(before)]
+				if time.Since(begun) < tt.after {
+					return tt.during
 				}
-				return final
+				return tt.final
 			}}
-			if got := k.awaitForeign("m"); got != final {
-				t.Errorf("awaitForeign = %q, want %q", got, final)
+			if got := k.awaitForeign("m"); got != tt.final {
+				t.Errorf("awaitForeign = %q, want %q", got, tt.final)
 			}
-			if late := time.Since(begun) - time.Hour; late < 0 || late > 100*time.Millisecond {
-				t.Errorf("answered %v after the module was %q", late, final)
+			if late := time.Since(begun) - tt.want; late < 0 || late > 100*time.Millisecond {
+				t.Errorf("answered after %v, want %v", time.Since(begun), tt.want)
 			}
 		})
 	}
+}
+
+// A module that somebody else never finishes fails by itself, without a call.
+func TestForeignOverdue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := &Kernel{initstate: func(string) string { return "coming" }}
+		k.policy.Store(&policy{})
+		res := k.Load(Job{Module: modindex.Module{Name: "m"}})
+		if !errors.Is(res.Err, ErrOverdue) || res.Calls != 0 {
+			t.Errorf("Load = %+v, want ErrOverdue and no call", res)
+		}
+	})
 }

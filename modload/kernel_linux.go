@@ -74,8 +74,11 @@ func (k *Kernel) Load(j Job) Result {
 	if err := k.policy.Load().barred; err != nil {
 		return Result{Err: &LoadError{Module: m.Name, Op: "check", Err: err}}
 	}
-	if k.awaitForeign(m.Name) == "live" {
+	switch state := k.awaitForeign(m.Name); state {
+	case "live":
 		return Result{}
+	case "coming", "going":
+		return Result{Err: &LoadError{Module: m.Name, Op: "wait for another loader, which has it " + state, Err: ErrOverdue}}
 	}
 	f, err := k.open(j)
 	if err != nil {

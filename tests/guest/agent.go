@@ -96,7 +96,7 @@ func do(command, argument string, events *recorder) (any, error) {
 		powerOff()
 		return nil, errors.New("the kernel refused to power off")
 	}
-	return upcall(command, argument)
+	return abuse(command, argument)
 }
 
 func modules() ([]guest.Module, error) {

@@ -46,6 +46,7 @@ type Params struct {
 	Trace         bool          // hapax.trace: tracefs is mounted before the engine starts
 	Timeout       time.Duration // limit of the wait for the root, see Parse; Forever means none, 0 no wait
 	Drain         time.Duration // hapax.drain=: limit for loads still running at switch_root; 0 does not wait
+	DrainGiven    bool          // hapax.drain= is there: switch_root waits so long instead of going on beside the loads
 	Workers       int           // hapax.workers=: loads at a time; 0 leaves the choice to the scheduler
 
 	Watchdog     time.Duration // hapax.watchdog=: /dev/watchdog is to be fed, and bites after so long; 0 leaves it alone

@@ -177,7 +177,7 @@ func (r *reader) readOwn(key string, w word) {
 		}
 	case "drain":
 		if d, ok := parseDuration(w.value); ok {
-			r.Drain = d
+			r.Drain, r.DrainGiven = d, true
 		} else {
 			r.bad(w, "a time such as 5s or 500ms", kept(r.Drain))
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hapax/init/internal/control"
+	"hapax/init/internal/fault"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/report"
 	"hapax/modload"
@@ -77,6 +78,7 @@ func (e *engine) writeReport() {
 	if e.hunt != nil {
 		b.Root = e.hunt.mounted
 	}
+	fault.At("report")
 	if err := b.WriteFile(e.reportPath); err != nil {
 		e.log.Warnf("boot report: %v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"hapax/coldplug"
+	"hapax/init/internal/fault"
 	"hapax/init/internal/rootdev"
 	"hapax/uevent"
 )
@@ -134,6 +135,7 @@ func (b *blocks) probe() {
 	for dev, ok := b.next(); ok; dev, ok = b.next() {
 		b.reading[dev.Name] = false
 		b.mu.Unlock()
+		fault.At("probe")
 		match, err := b.finder.Offer(dev, func() (io.ReaderAt, int64, error) { return b.open(dev.Name) })
 		b.mu.Lock()
 		removed := b.reading[dev.Name]
@@ -146,6 +148,7 @@ func (b *blocks) probe() {
 			b.warnf("%v", err)
 		}
 		if match && !removed {
+			fault.At("match")
 			b.matched()
 		}
 		poke(b.probed)

@@ -28,6 +28,7 @@ import (
 	"hapax/coldplug"
 	"hapax/init/internal/cmdline"
 	"hapax/init/internal/control"
+	"hapax/init/internal/fault"
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/report"
@@ -69,6 +70,7 @@ type engine struct {
 
 	nudge  chan struct{} // something changed: look whether all is settled
 	rescan chan struct{} // uevents were lost: walk again
+	ended  chan struct{} // a module's load has ended
 	walked chan error
 	orders chan handoff.Verb
 
@@ -104,6 +106,7 @@ func newEngine() *engine {
 		console:    newConsole(),
 		nudge:      make(chan struct{}, 1),
 		rescan:     make(chan struct{}, 1),
+		ended:      make(chan struct{}, 1),
 		walked:     make(chan error, 1),
 		orders:     make(chan handoff.Verb, 1),
 		settling:   make(chan chan struct{}),
@@ -115,6 +118,7 @@ func newEngine() *engine {
 func Run(fd int) int {
 	e := newEngine()
 	e.clock.Engine = report.Now()
+	fault.At("start")
 	raw, err := os.ReadFile("/proc/cmdline")
 	e.cmdline = string(raw)
 	e.params = cmdline.Parse(e.cmdline)
@@ -132,15 +136,19 @@ func Run(fd int) int {
 		// Without uevents a later device is missed, but not one that is there.
 		e.log.Errorf("%v", err)
 	}
+	fault.At("listen")
 	var problem error
 	e.modules, problem = openModules(e)
 	e.clock.Index = report.Now()
+	fault.At("index")
 	e.openControl()
+	fault.At("control")
 	if problem != nil {
 		e.tell(handoff.Rescue, problem.Error())
 	} else if e.params.Root != "" && os.Getenv("HAPAX_NOROOT") == "" {
 		e.startHunt()
 	}
+	fault.At("hunt")
 	e.watchBlocks()
 	go e.watchPower()
 	e.begin()
@@ -150,6 +158,7 @@ func Run(fd int) int {
 // begin sets everything in motion that feeds the loop. The uevent socket is
 // bound by now: what the walk does not see, the socket does.
 func (e *engine) begin() {
+	fault.At("begin")
 	e.lastSeq.Store(e.seqnum())
 	if e.conn != nil {
 		go e.receive()
@@ -219,6 +228,7 @@ func (e *engine) receive() {
 // handle acts on one event. Modules are requested for devices that are added
 // and for nothing else: a driver that is unbound must not come back at once.
 func (e *engine) handle(ev *uevent.Event) {
+	fault.At("event")
 	e.events.Add(1)
 	if ev.Action == uevent.Add {
 		for _, alias := range ev.Vars("MODALIAS") {
@@ -253,6 +263,7 @@ func (e *engine) walk(kind modload.Kind) {
 	e.walking = true
 	go func() {
 		stats, err := coldplug.Walk(context.Background(), e.sysfs, func(d coldplug.Device) {
+			fault.At("device")
 			for _, alias := range d.Modaliases {
 				e.modules.request(alias, modload.Origin{Kind: kind, By: d.DevPath})
 			}
@@ -266,6 +277,7 @@ func (e *engine) walk(kind modload.Kind) {
 }
 
 func (e *engine) walkEnded(err error) {
+	fault.At("walked")
 	if err != nil {
 		e.log.Errorf("%v", err)
 	}
@@ -323,6 +335,7 @@ func (e *engine) checkSettled() {
 	}
 	e.reported = now
 	if first {
+		fault.At("settled")
 		e.linksDue()
 		e.clock.Settled = report.Now()
 		c := e.modules.sched.Counters()
@@ -369,21 +382,8 @@ func (e *engine) obey() {
 func (e *engine) obeyed(order handoff.Verb) bool {
 	switch order {
 	case handoff.Drain:
-		e.leaving = true
-		ctx, cancel := context.WithTimeout(context.Background(), e.params.Drain)
-		defer cancel()
-		for _, name := range e.modules.sched.Drain(ctx) {
-			e.log.Warnf("%s is still in its init function after hapax.drain=%v: left behind", name, e.params.Drain)
-		}
-		if e.stopControl != nil {
-			e.stopControl()
-		}
-		e.modules.tracer.close()
-		e.keepMapped(udevData)
-		e.clock.Handover = report.Now()
-		e.writeReport()
-		e.announce()
-		e.tell(handoff.Done, "")
+		fault.At("order")
+		e.depart()
 		return true
 	case handoff.Stay:
 		e.hunt.giveUp()

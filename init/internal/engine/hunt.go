@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hapax/init/internal/cmdline"
+	"hapax/init/internal/fault"
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/report"
 	"hapax/init/internal/rootdev"
@@ -211,12 +212,14 @@ func (h *hunt) mount(seen rootdev.Seen) rootResult {
 	h.pause("pre-mount")
 	h.resume()
 	if !h.ref.Overlay {
+		fault.At("fsck")
 		h.say("fsck." + types[0] + " of " + res.root.Device)
 		if res.err = h.check(res.root.Device, types[0]); res.err != nil {
 			return res
 		}
 	}
 	h.pause("mount")
+	fault.At("mount")
 	h.say("mount of " + res.root.Device)
 	target, readWrite := sysroot, h.params.ReadWrite
 	if h.ref.Overlay {
@@ -227,6 +230,7 @@ func (h *hunt) mount(seen rootdev.Seen) rootResult {
 		res.err = h.overlay(sysroot)
 	}
 	res.mounted = report.Now()
+	fault.At("mounted")
 	return res
 }
 
@@ -279,6 +283,7 @@ func (e *engine) rootEnded(r rootResult) {
 		e.hunt.mounted = r.root
 		e.hunt.ended.Store(true)
 		e.clock.Found, e.clock.Mounted = r.found, r.mounted
+		fault.At("root")
 		e.log.Infof("root %s (%s) mounted after %.3f s", r.root.Device, r.root.Type, (r.mounted-e.clock.Engine)/1000)
 		e.tell(handoff.Root, sysroot)
 	}

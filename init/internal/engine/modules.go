@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hapax/init/internal/fault"
 	"hapax/modload"
 	"hapax/modload/modindex"
 )
@@ -88,7 +89,13 @@ func (m *modules) open(dir string, opt *modload.Options) error {
 		return err
 	}
 	m.dir, m.opened, m.stamp, m.kernel = dir, index, stampOf(dir), kernel
-	opt.Load, opt.Unload = kernel.Load, kernel.Unload
+	opt.Unload = kernel.Unload
+	opt.Load = func(j modload.Job) modload.Result {
+		fault.At("insert")
+		res := kernel.Load(j)
+		fault.At("inserted")
+		return res
+	}
 	if m.tracer = openTracer(tracefsPath); m.tracer == nil {
 		opt.Asking = func(name string) bool { return kernel.Asking(name) && !helperOnItsWay("/proc") }
 	}
@@ -250,6 +257,8 @@ func (m *modules) requestConfigured(names []string, warnf func(string, ...any)) 
 
 // moduleEnded logs what became of a module. A refusal is everyday life.
 func (e *engine) moduleEnded(m modload.Module) {
+	fault.At("ended")
+	poke(e.ended)
 	e.watchers.tell(m)
 	switch m.State {
 	case modload.Failed:

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/cmdline"
+	"hapax/init/internal/fault"
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/mnt"
@@ -202,6 +203,7 @@ func (g *guard) loop(signals, children <-chan os.Signal) {
 		case <-g.reboot:
 			g.halt(shutdown.Reboot)
 		case <-g.dog.next:
+			fault.At("feed")
 			if !g.end.gone.Load() {
 				g.dog.feed()
 			}
@@ -229,7 +231,11 @@ func (g *guard) message(m handoff.Message) {
 	case handoff.Power:
 		g.halt(shutdown.PowerOff)
 	case handoff.Done:
-		if g.target != nil {
+		switch {
+		case g.target == nil:
+		case m.Text != "": // the engine stays beside the real root until these are loaded
+			g.switchRoot()
+		default:
 			g.leave = time.After(doneGrace)
 		}
 	}

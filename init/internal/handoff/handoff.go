@@ -24,7 +24,7 @@ const (
 	Root    Verb = "root"    // engine: the new root is mounted at Text
 	Settled Verb = "settled" // engine: settled for the first time, and no root= was given
 	Rescue  Verb = "rescue"  // engine: the boot cannot go on because of Text
-	Done    Verb = "done"    // engine: drained and reported, about to exit
+	Done    Verb = "done"    // engine: reported; about to exit, or once the modules named in Text are loaded
 	Break   Verb = "break"   // engine: rd.break= stops at Text
 	Drain   Verb = "drain"   // guard: the root is good; end all loads and exit
 	Stay    Verb = "stay"    // guard: the root is of no use; go on as without one
