@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 )
 
 // Limits for a stub. systemd's is below 200 kB.
@@ -70,7 +69,7 @@ func readStub(r *io.SectionReader) (*stub, error) {
 	if err := s.checkSections(); err != nil {
 		return nil, err
 	}
-	if s.version, err = s.systemdVersion(); err != nil {
+	if s.version, err = systemdVersion(r); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -187,26 +186,22 @@ func (s *stub) checkSections() error {
 	return nil
 }
 
-// systemdVersion reads the release from the section that says which loader or stub this is.
-func (s *stub) systemdVersion() (int, error) {
+// systemdVersion reads the release from the text that says which loader or stub this is. It has a section .sdmagic, but for stubs that
+// objcopy has made, as those for arm64 before systemd 254: there it lies behind all sections.
+func systemdVersion(r *io.SectionReader) (int, error) {
 	const prefix = "#### LoaderInfo: systemd-stub "
-	for _, c := range s.sections {
-		if c.name != ".sdmagic" {
-			continue
-		}
-		text := make([]byte, min(c.content[0].Size(), 256))
-		if _, err := io.ReadFull(io.NewSectionReader(c.content[0], 0, int64(len(text))), text); err != nil {
-			return 0, err
-		}
-		rest, ok := bytes.CutPrefix(text, []byte(prefix))
-		digits := rest[:len(rest)-len(bytes.TrimLeft(rest, "0123456789"))]
-		version, err := strconv.Atoi(string(digits))
-		if !ok || err != nil {
-			return 0, fmt.Errorf("it says that it is %q, not %q", strings.TrimRight(string(text), "\x00"), prefix)
-		}
-		return version, nil
+	data := make([]byte, r.Size()) // maxStub at most
+	if _, err := r.ReadAt(data, 0); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
 	}
-	return 0, errors.New("it has no section .sdmagic, so it is not systemd's stub")
+	if at := bytes.Index(data, []byte(prefix)); at >= 0 {
+		rest := data[at+len(prefix):]
+		digits := rest[:len(rest)-len(bytes.TrimLeft(rest, "0123456789"))]
+		if version, err := strconv.Atoi(string(digits)); err == nil {
+			return version, nil
+		}
+	}
+	return 0, fmt.Errorf("it does not say %q with a number, so it is not systemd's stub", prefix)
 }
 
 // archOf returns the Go name of a PE machine, "" for others than amd64 and arm64.
