@@ -5,7 +5,7 @@
 
 GO      ?= go
 # The binaries are static and the same wherever they are built.
-BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w$(ENTRY)'
+BUILD   = CGO_ENABLED=0 $(GO) build -trimpath $(TAGS) -ldflags='-s -w$(ENTRY)'
 SETUP   := $(GO) run ./tests/setup
 ASSETS  := image/assets/built
 FUZZTIME ?= 30s
@@ -37,6 +37,8 @@ build: bin/hapax ## build bin/init and bin/extra (go into images), bin/u-root (t
 .PHONY: bin/init bin/extra bin/hapax
 # It begins in init/entry_*.s where there is one for the architecture, else in the Go runtime.
 bin/init: ENTRY = $(if $(wildcard init/entry_$(shell $(GO) env GOARCH).s), -E hapax_start)
+# A codec that it links draws in cryptography that it never uses: purego leaves its assembly out.
+bin/init: TAGS = -tags=purego
 bin/init:
 	$(BUILD) -o $@ ./init
 
@@ -46,6 +48,7 @@ bin/extra:
 FOREIGN = $(ARCHES:%=bin/%/init) $(ARCHES:%=bin/%/extra)
 .PHONY: $(FOREIGN)
 bin/%/init: ENTRY = $(if $(wildcard init/entry_$*.s), -E hapax_start)
+$(ARCHES:%=bin/%/init): TAGS = -tags=purego
 $(ARCHES:%=bin/%/init): bin/%/init:
 	GOARCH=$* $(BUILD) -o $@ ./init
 $(ARCHES:%=bin/%/extra): bin/%/extra:

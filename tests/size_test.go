@@ -12,16 +12,16 @@ import (
 func TestInitSize(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name, pkg, flags string // as make build does
-		most             int64
+		name, pkg, tags, flags string // as make build does
+		most                   int64
 	}{
-		{"init", "hapax/init", "-s -w -E hapax_start", 4 << 20},
-		{"extra", "hapax/init/extra", "-s -w", 4 << 20},
+		{"init", "hapax/init", "purego", "-s -w -E hapax_start", 4 << 20},
+		{"extra", "hapax/init/extra", "", "-s -w", 4 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			out := filepath.Join(t.TempDir(), tt.name)
-			cmd := exec.Command("go", "build", "-trimpath", "-ldflags="+tt.flags, "-o", out, tt.pkg)
+			cmd := exec.Command("go", "build", "-trimpath", "-tags="+tt.tags, "-ldflags="+tt.flags, "-o", out, tt.pkg)
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 			if text, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, text)

@@ -69,6 +69,7 @@ func Run(args []string) int {
 	return run(&env{
 		root:   "/",
 		client: &control.Client{Patience: patience},
+		guard:  control.GuardClient(),
 		stdout: stdout,
 		stderr: os.Stderr,
 		getenv: os.Getenv,
@@ -99,6 +100,7 @@ type env struct {
 	argv0, name string
 	root        string // where /proc, /sys, /lib/modules and /etc/modprobe.d are
 	client      *control.Client
+	guard       *control.Client // for services
 	stdout      *bufio.Writer
 	stderr      io.Writer
 	getenv      func(string) string

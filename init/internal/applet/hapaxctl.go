@@ -30,6 +30,11 @@ const (
 
 const ctlHelp = `Usage: hapaxctl [options] COMMAND
 Commands:
+	start|stop|restart NAME...
+	                  a service of an image that stays, until it is up or has stopped
+	services          all services
+	status NAME...    these services
+	log NAME          the last lines that a service has written
 	status            what the engine has done so far
 	settle            wait until all devices are handled and no module is on its way
 	load NAME...      load modules, by name or alias, and what they need
@@ -40,7 +45,7 @@ Commands:
 	modprobe, insmod, rmmod, lsmod, modinfo ...
 	                  the applet of that name
 Options:
-	    --json            print JSON: status, load, why, trace
+	    --json            print JSON: status, services, load, why, trace
 	    --timeout=TIME    give up waiting after TIME: 90, 90s, 1m30s
 	-V, --version         show version
 	-h, --help            show this help
@@ -102,9 +107,12 @@ func (c ctl) usage(format string, args ...any) int {
 
 // command checks the number of arguments, and carries the command out.
 func (c ctl) command(verb string, names []string) int {
-	client := *c.client
-	client.Timeout = c.timeout
+	client, guard := *c.client, *c.guard
+	client.Timeout, guard.Timeout = c.timeout, c.timeout
 	var run func() error
+	if verb == "status" && len(names) > 0 {
+		verb = "service"
+	}
 	switch verb {
 	case "status":
 		run = func() error { return c.status(&client) }
@@ -114,11 +122,18 @@ func (c ctl) command(verb string, names []string) int {
 		run = client.Reload
 	case "trace":
 		run = func() error { return c.trace(&client) }
+	case "services":
+		run = func() error { return c.services(&guard, "") }
 	case "load", "unload", "why":
 		if len(names) == 0 {
 			return c.usage("%s: want the name of a module", verb)
 		}
 		return c.each(verb, names, &client)
+	case "start", "stop", "restart", "service", "log":
+		if len(names) == 0 {
+			return c.usage("%s: want the name of a service", verb)
+		}
+		return c.each(verb, names, &guard)
 	default:
 		return c.usage("unknown command %q; see hapaxctl --help", verb)
 	}
@@ -141,7 +156,7 @@ func (c ctl) done(what string, err error) int {
 	return ctlFailed
 }
 
-// each carries a command out for one module after the other.
+// each carries a command out for one module or service after the other.
 func (c ctl) each(verb string, names []string, client *control.Client) (code int) {
 	for _, name := range names {
 		var err error
@@ -152,6 +167,12 @@ func (c ctl) each(verb string, names []string, client *control.Client) (code int
 			err = client.Remove(name, unix.O_NONBLOCK)
 		case "why":
 			err = c.why(client, name)
+		case "service":
+			err = c.services(client, name)
+		case "log":
+			err = c.serviceLog(client, name)
+		default:
+			err = client.Service(verb, name)
 		}
 		if c.done(verb+" "+name, err) != ctlOK {
 			code = ctlFailed

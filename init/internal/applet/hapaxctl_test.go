@@ -39,6 +39,17 @@ func TestHapaxctl(t *testing.T) {
 			`"error":"load loop: open","queued_ms":1.5,"begun_ms":2,"ended_ms":2.25}` + "\n", ""},
 		{"trace", 0, "loop live, asked for by named\n", ""},
 		{"trace loop", 2, "", "hapaxctl: trace takes no argument\n"},
+		{"start web db", 0, "", ""},
+		{"restart --timeout 9 nosuch db", 1, "", "hapaxctl: restart nosuch: nosuch: there is no such service\n"},
+		{"stop", 2, "", "hapaxctl: stop: want the name of a service\n"},
+		{"services", 0, "web              waiting  for 7 s, waits for db\n" +
+			"db               starting for 1 s, process 12, started 3 times, last end: signal SIGSEGV\n", ""},
+		{"status web", 0, "web              waiting  for 7 s, waits for db\n", ""},
+		{"status nosuch", 1, "", "hapaxctl: service nosuch: nosuch: there is no such service\n"},
+		{"services --json", 0, `[{"name":"web","state":"waiting","seconds":7,"starts":0,"waits_for":"db"},` +
+			`{"name":"db","state":"starting","seconds":1,"pid":12,"starts":3,"ended":"signal SIGSEGV"}]` + "\n", ""},
+		{"log web", 0, strings.Repeat("a line of web \xff\n", 4000), ""},
+		{"services web", 2, "", "hapaxctl: services takes no argument\n"},
 		{"load", 2, "", "hapaxctl: load: want the name of a module\n"},
 		{"explode", 2, "", "hapaxctl: unknown command \"explode\"; see hapaxctl --help\n"},
 		{"", 2, "", "hapaxctl: want a command; see hapaxctl --help\n"},
@@ -47,6 +58,9 @@ func TestHapaxctl(t *testing.T) {
 		{"--help", 0, ctlHelp, ""},
 	} {
 		got := w.run("hapaxctl " + test.args)
+		if verb, names, _ := strings.Cut(test.args, " "); verb == "start" && strings.Join(got.Log, ",") != "start web,start db" {
+			t.Errorf("%s %s asked for %q", verb, names, got.Log)
+		}
 		got.Log = nil
 		check(t, test.args, got, result{Code: test.code, Stdout: test.stdout, Stderr: test.stderr})
 	}

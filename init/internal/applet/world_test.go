@@ -30,10 +30,11 @@ func TestMain(m *testing.M) {
 
 // A world is an engine, and a root folder with what applets read.
 type world struct {
-	t      *testing.T
-	root   string
-	socket string
-	vars   map[string]string
+	t           *testing.T
+	root        string
+	socket      string
+	guardSocket string
+	vars        map[string]string
 
 	mu  sync.Mutex // the race detector does not see that a socket is between test and engine
 	log []string   // what the engine was asked to do
@@ -56,22 +57,67 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.socket = filepath.Join(dir, "control")
-	l, err := control.Listen(w.socket)
+	w.socket, w.guardSocket = filepath.Join(dir, "control"), filepath.Join(dir, "guard")
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	serve(t, w.socket, control.NewServer(worldEngine{w}, t.Logf))
+	serve(t, w.guardSocket, control.NewGuardServer(worldGuard{w}, t.Logf))
+	return w
+}
+
+// serve serves until the end of the test.
+func serve(t *testing.T, path string, s *control.Server) {
+	t.Helper()
+	l, err := control.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- control.NewServer(worldEngine{w}, t.Logf).Serve(ctx, l) }()
+	go func() { done <- s.Serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		os.RemoveAll(dir)
 	})
-	return w
+}
+
+// worldGuard is the control.Guard of a world: it has the services web and db.
+type worldGuard struct{ w *world }
+
+func (g worldGuard) Command(_ context.Context, verb, name string) error {
+	if name != "web" && name != "db" {
+		return fmt.Errorf("%s: there is no such service", name)
+	}
+	g.w.mu.Lock()
+	defer g.w.mu.Unlock()
+	g.w.log = append(g.w.log, verb+" "+name)
+	return nil
+}
+
+func (g worldGuard) Services(_ context.Context, name string) (any, error) {
+	type status struct {
+		Name     string `json:"name"`
+		State    string `json:"state"`
+		Seconds  int64  `json:"seconds"`
+		Pid      int    `json:"pid,omitempty"`
+		Starts   int    `json:"starts"`
+		WaitsFor string `json:"waits_for,omitempty"`
+		Ended    string `json:"ended,omitempty"`
+	}
+	web := status{Name: "web", State: "waiting", Seconds: 7, WaitsFor: "db"}
+	db := status{Name: "db", State: "starting", Seconds: 1, Pid: 12, Starts: 3, Ended: "signal SIGSEGV"}
+	switch name {
+	case "":
+		return []status{web, db}, nil
+	case "web":
+		return []status{web}, nil
+	}
+	return nil, fmt.Errorf("%s: there is no such service", name)
+}
+
+func (g worldGuard) Log(_ context.Context, name string) ([]byte, error) {
+	return []byte(strings.Repeat("a line of "+name+" \xff\n", 4000)), nil
 }
 
 // worldEngine is the control.Backend of a world. Applets ask one thing after
@@ -158,6 +204,7 @@ func (w *world) run(command string, args ...string) result {
 	code := run(&env{
 		root:   w.root,
 		client: &control.Client{Path: w.socket},
+		guard:  &control.Client{Path: w.guardSocket},
 		stdout: bufio.NewWriter(&stdout),
 		stderr: &stderr,
 		getenv: func(key string) string { return w.vars[key] },

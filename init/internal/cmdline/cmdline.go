@@ -31,6 +31,7 @@ type Params struct {
 	HasPanic   bool          // panic= is there and is a number
 	Quiet      bool          // quiet
 
+	Mode         Mode   // hapax.mode=; "" leaves it to the image and to root=
 	Resume       string // resume=, as written: rootdev.ParseResume reads it; "" without, or with noresume
 	ResumeOffset uint64 // resume_offset=: where a swap file begins, in pages
 	Fsck         Fsck   // fsck.mode=
@@ -58,6 +59,15 @@ type Params struct {
 
 	words []word
 }
+
+// A Mode is the value of hapax.mode=: what becomes of the machine.
+type Mode string
+
+// The modes.
+const (
+	Standalone Mode = "standalone" // the image stays, whatever root= says
+	Initramfs  Mode = "initramfs"  // it hands over to a root, or gives its shell, whatever services it has
+)
 
 // A LogLevel is the value of hapax.log: how much PID 1 says.
 type LogLevel uint8

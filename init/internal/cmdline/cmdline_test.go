@@ -229,6 +229,9 @@ func TestParsePolicy(t *testing.T) {
 	for line, want := range map[string]Params{
 		"resume=UUID=1 resume_offset=0x10":                      {Resume: "UUID=1", ResumeOffset: 16},
 		"noresume resume=/dev/vda2":                             {},
+		"hapax.mode=standalone":                                 {Mode: Standalone},
+		"hapax.mode=standalone hapax.mode=initramfs":            {Mode: Initramfs},
+		"hapax.mode=alone":                                      {Warnings: []string{`hapax.mode="alone": want standalone or initramfs; ignored`}},
 		"fsck.mode=force rd.shell=0":                            {Fsck: FsckForce, NoShell: true},
 		"fsck.mode=skip rd.shell=no rd.shell rd.emergency=halt": {Fsck: FsckSkip, Emergency: "halt"},
 		"rd.emergency=reboot rd.emergency=poweroff":             {Emergency: "poweroff"},
@@ -239,7 +242,7 @@ func TestParsePolicy(t *testing.T) {
 	} {
 		p := Parse(line)
 		got := Params{
-			Resume: p.Resume, ResumeOffset: p.ResumeOffset, Fsck: p.Fsck, NoShell: p.NoShell, Emergency: p.Emergency, Warnings: p.Warnings,
+			Mode: p.Mode, Resume: p.Resume, ResumeOffset: p.ResumeOffset, Fsck: p.Fsck, NoShell: p.NoShell, Emergency: p.Emergency, Warnings: p.Warnings,
 		}
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(Params{}, word{})); diff != "" {
 			t.Errorf("Parse(%q) (-want +got):\n%s", line, diff)

@@ -2,7 +2,7 @@ package cmdline
 
 // ownKeys returns the keys behind the prefix "hapax.".
 func ownKeys() []string {
-	return []string{"deny", "drain", "exitrd", "hostname", "log", "report", "seed", "timeout", "trace", "watchdog", "workers"}
+	return []string{"deny", "drain", "exitrd", "hostname", "log", "mode", "report", "seed", "timeout", "trace", "watchdog", "workers"}
 }
 
 // unknown warns of a key with our prefix that does not exist, and names the one that was probably meant.

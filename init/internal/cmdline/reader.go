@@ -164,6 +164,13 @@ func (r *reader) readOwn(key string, w word) {
 		} else {
 			r.bad(w, "console", "ignored")
 		}
+	case "mode":
+		switch m := Mode(w.value); m {
+		case Standalone, Initramfs:
+			r.Mode = m
+		default:
+			r.bad(w, "standalone or initramfs", "ignored")
+		}
 	case "trace":
 		r.Trace = true
 	case "timeout":

@@ -11,7 +11,7 @@ import (
 	"hapax/modload"
 )
 
-// A Client asks the engine. Each request has a connection of its own, so
+// A Client asks the engine, or the guard if it is a GuardClient. Each request has a connection of its own, so
 // methods may be called concurrently. It uses blocking system calls and no
 // other kind of socket, for the process may be what the kernel waits for while
 // it has no module for that kind.
@@ -26,6 +26,8 @@ type Client struct {
 	// Timeout limits the wait for an answer; 0 means for ever. The error is
 	// then os.ErrDeadlineExceeded.
 	Timeout time.Duration
+
+	absent error // nothing listens; nil is ErrNoEngine
 }
 
 // again is the pause before a request is sent again.
@@ -160,6 +162,8 @@ func (c *Client) connect() (fd int, err error) {
 	}
 	unix.Close(fd)
 	switch {
+	case errors.Is(err, unix.ENOENT) && c.absent != nil:
+		return -1, c.absent
 	case errors.Is(err, unix.ENOENT):
 		return -1, ErrNoEngine
 	case errors.Is(err, unix.ECONNREFUSED): // the name is left, so there was one

@@ -1,6 +1,7 @@
 // Package control is the engine's socket, through which everything outside the
 // engine asks for modules: the helper that the kernel starts for
-// request_module(9), modprobe(8) and its kin, and hapaxctl.
+// request_module(9), modprobe(8) and its kin, and hapaxctl. The guard has such a
+// socket, too, for services.
 //
 // # The protocol
 //
@@ -25,12 +26,22 @@
 //	trace
 //	reload
 //
+// The guard has a socket of its own at [GuardPath], so that services can be
+// asked for when the engine is dead. It is of the same kind, with these verbs:
+//
+//	start    name
+//	stop     name
+//	restart  name
+//	services name   (all of them without it)
+//	log      name
+//
 // Flags are those of finit_module(2) and delete_module(2), in decimal. A key
 // that is left out is empty or 0. A verb or a key that the engine does not know
 // ends in an error, and so does another version than 1. The answers:
 //
 //	module  NAME STATE NEW WORD ERRNO TEXT   (load: one for each module that the query stands for, in order)
-//	json    BYTES                            (status: parts of one document; why, trace: one module each)
+//	json    BYTES                            (status, services: parts of one document; why, trace: one module each)
+//	text    BYTES                            (log: parts of one text)
 //	end     WORD ERRNO TEXT                  (the last one)
 //
 // NEW is 1 if the module was not usable before, else 0. WORD is empty for
@@ -43,7 +54,7 @@
 // has not arrived yet, [maxLobby] may stay: whoever has waited longest has to
 // go when another one comes. [maxWaiting] clients may wait for a load, a
 // removal, the settling or the trace; further ones are told "busy" and may try
-// again. None of this applies to the helpers of the kernel: there are at most 50
+// again. At the guard's socket both numbers are smaller. None of this applies to the helpers of the kernel: there are at most 50
 // of them (MAX_KMOD_CONCURRENT in kernel/module/kmod.c), each holds a thread of
 // the kernel, and each is answered.
 package control

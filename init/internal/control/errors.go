@@ -27,6 +27,9 @@ var (
 	// ErrNoEngine: nothing listens, so no engine is running.
 	ErrNoEngine = errors.New("no engine is running: it listens from its start until the real root takes over")
 
+	// ErrNoGuard: nothing listens at the guard's socket.
+	ErrNoGuard = errors.New("PID 1 has no services: this is no image of hapax that stays, or it has none")
+
 	// ErrBroken: the engine was lost before it had answered.
 	ErrBroken = errors.New("the engine was lost before it had answered")
 )

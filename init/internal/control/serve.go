@@ -34,7 +34,7 @@ func (s *Server) begin(who peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !who.kernel {
-		if s.others == maxWaiting {
+		if s.others == s.waiting {
 			s.stats.Busy++
 			return false
 		}
@@ -71,27 +71,29 @@ func watch(conn *os.File, gone func()) (stop func()) {
 	}
 }
 
-// perform carries a request out, and sends all of the answer but its end.
-func (s *Server) perform(ctx context.Context, conn *os.File, who peer, r request) error {
+// An engineSide carries out what the engine is asked for.
+type engineSide struct{ Backend }
+
+func (s engineSide) perform(ctx context.Context, conn *os.File, who peer, r request) error {
 	switch r.verb {
 	case verbLoad:
 		return s.load(ctx, conn, who, r.call)
 	case verbRemove:
-		return s.backend.Remove(ctx, r.name, r.flag)
+		return s.Remove(ctx, r.name, r.flag)
 	case verbSettle:
-		return s.backend.Settle(ctx)
+		return s.Settle(ctx)
 	case verbReload:
-		return s.backend.Reload()
+		return s.Reload()
 	case verbStatus:
-		return sendJSON(conn, s.backend.Status())
+		return sendJSON(conn, s.Status())
 	case verbWhy:
-		m, known := s.backend.Why(r.name)
+		m, known := s.Why(r.name)
 		if !known {
 			return modload.ErrNotFound
 		}
 		return sendJSON(conn, m)
 	case verbTrace:
-		for m := range s.backend.Trace(ctx) {
+		for m := range s.Trace(ctx) {
 			if err := sendJSON(conn, m); err != nil {
 				return err
 			}
@@ -101,12 +103,12 @@ func (s *Server) perform(ctx context.Context, conn *os.File, who peer, r request
 	return badRequest("unknown verb %q", r.verb) // parseRequest let none through
 }
 
-func (s *Server) load(ctx context.Context, conn *os.File, who peer, c modload.Call) error {
+func (s engineSide) load(ctx context.Context, conn *os.File, who peer, c modload.Call) error {
 	c.Origin = modload.Origin{Kind: modload.Named, By: who.by}
 	if who.kernel {
 		c.Origin = modload.Origin{Kind: modload.Upcall, By: c.Query}
 	}
-	outcomes, err := s.backend.Do(ctx, c)
+	outcomes, err := s.Do(ctx, c)
 	if n := len(outcomes); n > 0 && err == nil && who.kernel && errors.Is(outcomes[n-1].Err, modload.ErrBlacklisted) {
 		// To people this is success. The kernel would look for the module, and not find it.
 		err = outcomes[n-1].Err
@@ -119,12 +121,13 @@ func (s *Server) load(ctx context.Context, conn *os.File, who peer, c modload.Ca
 	return err
 }
 
-// sendJSON sends one document in as many packets as it takes.
-func sendJSON(conn *os.File, v any) error {
-	doc := tojson.Marshal(v)
+func sendJSON(conn *os.File, v any) error { return sendParts(conn, kindJSON, tojson.Marshal(v)) }
+
+// sendParts sends one document in as many packets as it takes.
+func sendParts(conn *os.File, kind string, doc []byte) error {
 	for {
 		part := doc[:min(len(doc), maxPart)]
-		if err := send(conn, append([]byte(kindJSON+"\x00"), part...)); err != nil {
+		if err := send(conn, append([]byte(kind+"\x00"), part...)); err != nil {
 			return err
 		}
 		if doc = doc[len(part):]; len(doc) == 0 {

@@ -17,10 +17,12 @@ import (
 
 // A Server answers clients on behalf of a Backend.
 type Server struct {
-	backend Backend
+	answers func(verb) bool                                                     // what is asked for here, and not at the other socket
+	perform func(ctx context.Context, conn *os.File, who peer, r request) error // carries a request out, and sends all of the answer but its end
 	warnf   func(format string, args ...any)
 	proc    string // where /proc is
 	lobby   *lobby
+	waiting int           // clients that may wait, those of the kernel not counted
 	slow    time.Duration // requestPatience
 	buffers sync.Pool     // of *[MaxRequest + 1]byte
 
@@ -33,11 +35,17 @@ type Server struct {
 // NewServer returns a Server. What should not happen is reported to warnf, at
 // most once per second.
 func NewServer(b Backend, warnf func(format string, args ...any)) *Server {
+	s := newServer(warnf, maxLobby, maxWaiting)
+	s.answers, s.perform = func(v verb) bool { return !v.guards() }, engineSide{b}.perform
+	return s
+}
+
+func newServer(warnf func(format string, args ...any), lobby, waiting int) *Server {
 	return &Server{
-		backend: b,
 		warnf:   warnf,
 		proc:    "/proc",
-		lobby:   newLobby(maxLobby),
+		lobby:   newLobby(lobby),
+		waiting: waiting,
 		slow:    requestPatience,
 		buffers: sync.Pool{New: func() any { return new([MaxRequest + 1]byte) }},
 	}
@@ -119,6 +127,9 @@ func (s *Server) attend(ctx context.Context, conn *os.File, who peer, place *lis
 	who.identify(s.proc)
 	s.lobby.leave(place)
 	r, err := parseRequest(packet)
+	if err == nil && !s.answers(r.verb) {
+		err = badRequest("%s is asked for at the other socket", r.verb)
+	}
 	if err != nil {
 		s.count(func(c *Stats) { c.Bad++ })
 		s.warn("control socket: process %d (started by %s): %v", who.pid, who.by, err)

@@ -19,11 +19,24 @@ const (
 	verbWhy    verb = "why"
 	verbTrace  verb = "trace"
 	verbReload verb = "reload"
+
+	// Of the guard.
+	verbStart    verb = "start"
+	verbStop     verb = "stop"
+	verbRestart  verb = "restart"
+	verbServices verb = "services"
+	verbLog      verb = "log"
 )
+
+// guards reports whether the guard answers it, and not the engine.
+func (v verb) guards() bool { return v.commands() || v == verbServices || v == verbLog }
+
+// commands reports whether a service is to do something.
+func (v verb) commands() bool { return v == verbStart || v == verbStop || v == verbRestart }
 
 // waits reports whether the answer may take any time.
 func (v verb) waits() bool {
-	return v == verbLoad || v == verbRemove || v == verbSettle || v == verbTrace
+	return v == verbLoad || v == verbRemove || v == verbSettle || v == verbTrace || v.guards()
 }
 
 // keys returns the keys that a verb takes, and false for one that is unknown.
@@ -33,7 +46,7 @@ func (v verb) keys() (string, bool) {
 		return " query params flags asker blacklist ignore-install ", true
 	case verbRemove:
 		return " name flags ", true
-	case verbWhy:
+	case verbWhy, verbStart, verbStop, verbRestart, verbServices, verbLog:
 		return " name ", true
 	case verbSettle, verbStatus, verbTrace, verbReload:
 		return "", true
@@ -45,7 +58,7 @@ func (v verb) keys() (string, bool) {
 type request struct {
 	verb verb
 	call modload.Call // of load: all but the Origin
-	name string       // of remove and why
+	name string       // of remove, why, and of a service
 	flag int          // of remove
 }
 
@@ -86,7 +99,7 @@ func (r request) encode() []byte {
 func parseRequest(packet []byte) (r request, err error) {
 	head, rest, more := strings.Cut(string(packet), "\x00")
 	if head != version {
-		return r, &Error{Word: wordVersion, Text: fmt.Sprintf("this engine speaks %s", version)}
+		return r, &Error{Word: wordVersion, Text: "want " + version}
 	}
 	word, rest, more := cutField(rest, more)
 	r.verb = verb(word)
@@ -108,7 +121,7 @@ func parseRequest(packet []byte) (r request, err error) {
 	switch {
 	case r.verb == verbLoad && r.call.Query == "":
 		return r, badRequest("load: query is missing")
-	case (r.verb == verbRemove || r.verb == verbWhy) && r.name == "":
+	case (r.verb == verbRemove || r.verb == verbWhy || r.verb == verbLog || r.verb.commands()) && r.name == "":
 		return r, badRequest("%s: name is missing", word)
 	}
 	return r, nil
@@ -163,6 +176,7 @@ func badRequest(format string, args ...any) *Error {
 const (
 	kindModule = "module"
 	kindJSON   = "json"
+	kindText   = "text"
 	kindEnd    = "end"
 )
 
@@ -199,7 +213,7 @@ func encodeEnd(err error) []byte {
 type answer struct {
 	kind    string
 	outcome modload.Outcome // of module
-	part    []byte          // of json
+	part    []byte          // of json and text
 	err     error           // of end: nil or a *Error
 }
 
@@ -207,7 +221,7 @@ type answer struct {
 func parseAnswer(packet []byte) (a answer, err error) {
 	kind, rest, _ := strings.Cut(string(packet), "\x00")
 	a.kind = kind
-	if kind == kindJSON {
+	if kind == kindJSON || kind == kindText {
 		a.part = []byte(rest)
 		return a, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/handoff"
+	"hapax/init/internal/service"
 	"hapax/init/internal/shutdown"
 )
 
@@ -45,7 +46,7 @@ func (g *guard) shellEnded(status unix.WaitStatus) {
 	case g.noRoot && g.params.Emergency != "":
 		g.emergency()
 	default:
-		g.log.Infof("the shell has ended (%s); starting another", describe(status))
+		g.log.Infof("the shell has ended (%s); starting another", service.Describe(status))
 		g.again = time.After(shellPause)
 	}
 }

@@ -2,7 +2,6 @@ package guard
 
 import (
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/mnt"
+	"hapax/init/internal/service"
 )
 
 // startEngine forks the engine, which inherits the console as its standard
@@ -89,10 +89,10 @@ func (g *guard) engineEnded(status unix.WaitStatus) {
 		g.switchRoot()
 		return
 	case g.checked != nil:
-		g.log.Warnf("the engine has ended (%s): its root is mounted, so the boot goes on without it", describe(status))
+		g.log.Warnf("the engine has ended (%s): its root is mounted, so the boot goes on without it", service.Describe(status))
 		return
 	}
-	g.engineLost("the engine has ended: " + describe(status))
+	g.engineLost("the engine has ended: " + service.Describe(status))
 }
 
 // engineLost plans another start, or gives up after too many.
@@ -117,6 +117,9 @@ func (g *guard) rescue(reason string) {
 	g.noRoot = true
 	first, _, _ := strings.Cut(reason, "\n")
 	g.log.Errorf("%s", first)
+	if g.stays {
+		return // the services are what matters
+	}
 	switch {
 	case g.params.NoShell:
 		g.say("\nhapax: the boot cannot go on, and rd.shell=0 forbids a shell.\n" + indent(reason))
@@ -139,17 +142,24 @@ func indent(text string) string {
 	return b.String()
 }
 
-// startShell starts the image's shell on the console, unless it runs.
-func (g *guard) startShell() {
-	if g.shell != 0 || g.again != nil || !exists(handoff.ShellPath) {
+// mountForShell makes the mounts that an interactive shell needs.
+func (g *guard) mountForShell() {
+	if g.shellSetUp {
 		return
 	}
-	if !g.shellSetUp {
-		g.shellSetUp = true
-		for _, err := range mnt.Apply(mnt.Kernel(), "/", mnt.Shell()) {
-			g.log.Warnf("%v", err)
-		}
+	g.shellSetUp = true
+	for _, err := range mnt.Apply(mnt.Kernel(), "/", mnt.Shell()) {
+		g.log.Warnf("%v", err)
 	}
+}
+
+// startShell starts the image's shell on the console for somebody who has to
+// look into a boot, unless there is one already.
+func (g *guard) startShell() {
+	if g.shell != 0 || g.again != nil || !exists(handoff.ShellPath) || g.services.Runs(service.ShellName) {
+		return
+	}
+	g.mountForShell()
 	tty, err := openConsole()
 	if err != nil {
 		g.log.Warnf("no terminal for the shell: %v", err)
@@ -190,15 +200,9 @@ func (g *guard) killShell() {
 	g.again, g.then = nil, nil
 }
 
-// openConsole opens the terminal behind /dev/console, which itself can not
-// become a controlling terminal and so would leave a shell without job control.
+// openConsole opens the terminal behind the console.
 func openConsole() (*os.File, error) {
-	path := "/dev/console"
-	if b, err := os.ReadFile("/sys/class/tty/console/active"); err == nil {
-		if names := strings.Fields(string(b)); len(names) > 0 {
-			path = filepath.Join("/dev", filepath.Base(names[len(names)-1]))
-		}
-	}
+	path := consolePath()
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}

@@ -21,7 +21,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +31,7 @@ import (
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/mnt"
+	"hapax/init/internal/service"
 	"hapax/init/internal/shutdown"
 	"hapax/init/internal/switchroot"
 )
@@ -98,6 +98,9 @@ type guard struct {
 	shellSetUp bool   // the shell's mounts are made
 	then       func() // what a shell of rd.break= holds up; nil if it holds nothing
 
+	services *service.Manager
+	stays    bool // the machine is not handed over
+
 	modprobe []byte // what the kernel started for request_module before there was an engine
 
 	start  <-chan time.Time // fires when the engine is to be started again
@@ -119,12 +122,17 @@ type message struct {
 
 // Run is the whole life of PID 1; args are its arguments without argv[0]. It
 // returns only if it is not called as PID 1 could be.
-func Run(args []string) int { return run(args, outside{kernel: shutdown.Kernel(), kmsg: klog.Device}) }
+func Run(args []string) int {
+	return run(args, outside{kernel: shutdown.Kernel(), kmsg: klog.Device, cmdline: kernelCmdline})
+}
+
+func kernelCmdline() ([]byte, error) { return os.ReadFile("/proc/cmdline") }
 
 // The outside is what tests replace.
 type outside struct {
-	kernel shutdown.System
-	kmsg   func() io.Writer // opened once /dev is there
+	kernel  shutdown.System
+	kmsg    func() io.Writer       // opened once /dev is there
+	cmdline func() ([]byte, error) // read once /proc is there
 }
 
 func run(args []string, out outside) int {
@@ -133,7 +141,7 @@ func run(args []string, out outside) int {
 	runtime.GOMAXPROCS(1) // there is nothing here to do in parallel
 	debug.SetMemoryLimit(memoryLimit)
 	mountErrs := mnt.Apply(mnt.Kernel(), "/", mnt.Early())
-	raw, err := os.ReadFile("/proc/cmdline")
+	raw, err := out.cmdline()
 	// The kernel drops more than 10 lines per 5 s from user space otherwise.
 	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0)
 
@@ -166,7 +174,11 @@ func run(args []string, out outside) int {
 	if g.modprobe, err = os.ReadFile(handoff.ModprobeSysctl); err != nil {
 		g.log.Debugf("%v", err) // a kernel without modules
 	}
-	g.pause("cmdline", g.startEngine)
+	g.loadServices()
+	g.pause("cmdline", func() {
+		g.startEngine()
+		g.startServices()
+	})
 	g.loop(signals, children)
 	return 1
 }
@@ -207,6 +219,12 @@ func (g *guard) loop(signals, children <-chan os.Signal) {
 			if !g.end.gone.Load() {
 				g.dog.feed()
 			}
+		case <-g.services.Due():
+			g.services.Tick()
+		case f := <-g.services.Work():
+			f()
+		case <-g.end.stopped:
+			g.terminate()
 		case <-g.end.limit:
 			g.overdue()
 		case err := <-g.end.failed:
@@ -221,7 +239,7 @@ func (g *guard) message(m handoff.Message) {
 	case handoff.Root:
 		g.rootMounted(m.Text)
 	case handoff.Settled:
-		g.startShell()
+		g.settled()
 	case handoff.Rescue:
 		g.rescue(m.Text)
 	case handoff.Break:
@@ -342,15 +360,4 @@ func (g *guard) panicReboot() {
 func exists(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
-}
-
-// describe puts a wait status into words.
-func describe(status unix.WaitStatus) string {
-	switch {
-	case status.Signaled():
-		return "signal " + unix.SignalName(status.Signal())
-	case status.Exited():
-		return "exit status " + strconv.Itoa(status.ExitStatus())
-	}
-	return "status " + strconv.Itoa(int(status))
 }

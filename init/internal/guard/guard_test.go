@@ -51,7 +51,14 @@ func playGuard() {
 	kernel.Swapoff = func(string) error { return unix.EPERM }
 	kernel.Detach = func(string) error { return unix.EPERM }
 	kernel.ReadOnly = func(string) error { return unix.EPERM }
-	out := outside{kernel: kernel, kmsg: func() io.Writer { return os.Stdout }}
+	out := outside{kernel: kernel, kmsg: func() io.Writer { return os.Stdout }, cmdline: kernelCmdline}
+	if list := os.Getenv("TEST_SERVICES"); list != "" {
+		out.cmdline = func() ([]byte, error) { return []byte(os.Getenv("TEST_CMDLINE")), nil }
+		if err := placeServices(list); err != nil {
+			fmt.Println("services:", err)
+			os.Exit(1)
+		}
+	}
 	if part := os.Getenv("TEST_GUARD"); part != "" {
 		playPart(part, out)
 		os.Exit(0)
@@ -92,6 +99,11 @@ func playEngine(part string) {
 		fmt.Println("engine: zombies", zombies())
 	case "wait":
 		fmt.Println("engine: ready")
+	case "settled":
+		fmt.Println("engine: no root", os.Getenv("HAPAX_NOROOT"))
+		time.Sleep(50 * time.Millisecond) // for a service that would not wait
+		fmt.Println("engine: settled")
+		say(link, handoff.Settled, "")
 	case "stubborn":
 		signal.Ignore(unix.SIGTERM, unix.SIGHUP)
 		fmt.Println("engine: ready")

@@ -16,12 +16,16 @@ type stage uint8
 
 const (
 	up          stage = iota
-	terminating       // every process has got SIGTERM
+	stopping          // the services, in their order
+	terminating       // every process that is left has got SIGTERM
 	killing           // and SIGKILL
 	finishing         // package shutdown is at work
 )
 
 const (
+	// Each service has a stop-timeout, but they wait for each other.
+	servicePatience = 3 * time.Minute
+
 	termPatience = 5 * time.Second // between SIGTERM and SIGKILL
 	killPatience = 2 * time.Second // for a process that is stuck in the kernel
 	lastWords    = time.Second     // for what is still to be said on the console
@@ -29,19 +33,21 @@ const (
 
 // An ending is the state of the way down. Its zero value is a machine that runs.
 type ending struct {
-	stage  stage
-	method shutdown.Method
-	limit  <-chan time.Time // fires when the stage has had its time
-	failed chan error       // what reboot(2) said
-	gone   atomic.Bool      // reboot(2) has been called: nothing keeps the watchdog quiet any more
+	stage   stage
+	method  shutdown.Method
+	stopped <-chan struct{}  // closed when the services have stopped
+	limit   <-chan time.Time // fires when the stage has had its time
+	failed  chan error       // what reboot(2) said
+	gone    atomic.Bool      // reboot(2) has been called: nothing keeps the watchdog quiet any more
 }
 
 // ending reports whether the machine is on its way down: nothing is started any
 // more then.
 func (g *guard) ending() bool { return g.end.stage != up }
 
-// halt ends the machine: SIGTERM for every process and, for those that stay,
-// SIGKILL, then what package shutdown does. A second call changes nothing.
+// halt ends the machine: the services in their order, SIGTERM for every other
+// process and, for those that stay, SIGKILL, then what package shutdown does. A
+// second call changes nothing.
 func (g *guard) halt(m shutdown.Method) {
 	if g.ending() {
 		return
@@ -53,14 +59,18 @@ func (g *guard) halt(m shutdown.Method) {
 	g.end.method = m
 	g.start, g.again, g.leave, g.reboot, g.then = nil, nil, nil, nil, nil
 	g.checked, g.target = nil, nil
-	// Nobody answers the kernel's requests for modules any more.
-	_ = os.WriteFile(handoff.ModprobeSysctl, []byte("\n"), 0)
-	g.terminate()
+	g.end.stage, g.end.limit = stopping, time.After(servicePatience)
+	if g.stopServices() {
+		g.terminate()
+	}
 }
 
 // terminate asks every process to end. Shells take a hangup for that, and what
 // is stopped has to go on for it.
 func (g *guard) terminate() {
+	g.end.stopped = nil
+	// Nobody answers the kernel's requests for modules any more.
+	_ = os.WriteFile(handoff.ModprobeSysctl, []byte("\n"), 0)
 	g.end.stage, g.end.limit = terminating, time.After(termPatience)
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGCONT} {
 		_ = unix.Kill(-1, sig)
@@ -72,6 +82,9 @@ func (g *guard) terminate() {
 func (g *guard) overdue() {
 	g.end.limit = nil
 	switch g.end.stage {
+	case stopping:
+		g.log.Warnf("some services have not stopped after %v: %s", servicePatience, g.services.Running())
+		g.terminate()
 	case terminating:
 		g.log.Warnf("some processes have not ended %v after SIGTERM: SIGKILL", termPatience)
 		g.end.stage, g.end.limit = killing, time.After(killPatience)

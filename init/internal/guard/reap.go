@@ -28,7 +28,9 @@ func (g *guard) reap() {
 		if ended := g.children[pid]; ended != nil {
 			delete(g.children, pid)
 			ended(status)
+			return
 		}
+		g.services.Ended(pid, status)
 	})
 	if none {
 		g.childless()

@@ -15,6 +15,7 @@ import (
 
 	"hapax/init/internal/cmdline"
 	"hapax/init/internal/klog"
+	"hapax/init/internal/service"
 	"hapax/tests/need"
 )
 
@@ -143,10 +144,10 @@ func (g *guard) playCodes(children <-chan os.Signal) {
 		}
 	}
 	for code := range 256 {
-		wait(g.child("exit", strconv.Itoa(code), func(s unix.WaitStatus) { fmt.Println("code", code, describe(s)) }))
+		wait(g.child("exit", strconv.Itoa(code), func(s unix.WaitStatus) { fmt.Println("code", code, service.Describe(s)) }))
 	}
 	for _, sig := range deadly() {
-		pid := g.child("wait", "", func(s unix.WaitStatus) { fmt.Println("signal", unix.SignalName(sig), describe(s)) })
+		pid := g.child("wait", "", func(s unix.WaitStatus) { fmt.Println("signal", unix.SignalName(sig), service.Describe(s)) })
 		_ = unix.Kill(pid, sig)
 		wait(pid)
 	}

@@ -32,36 +32,26 @@ func newCgroup(root, name string, limits Limits) (cgroup, error) {
 	if err := os.MkdirAll(string(g), 0o755); err != nil {
 		return "", err
 	}
+	values := [...]int64{limits.MemoryMax, limits.PidsMax, limits.CPUWeight, limits.CPUMax}
 	var errs []error
-	for _, set := range limits.files() {
-		for _, dir := range []string{root, parent} {
-			_ = write(dir, "cgroup.subtree_control", "+"+set.controller) // the write to the limit itself tells
+	for i, file := range [...]string{"memory.max", "pids.max", "cpu.weight", "cpu.max"} {
+		if values[i] == 0 {
+			continue
 		}
-		if err := write(string(g), set.file, set.value); err != nil {
-			errs = append(errs, err)
+		controller, _, _ := strings.Cut(file, ".")
+		for _, dir := range [...]string{root, parent} {
+			_ = write(dir, "cgroup.subtree_control", "+"+controller) // the write to the limit itself tells
 		}
+		text := strconv.FormatInt(values[i], 10)
+		if file == "cpu.max" {
+			text += " 100000"
+		}
+		errs = append(errs, write(string(g), file, text))
+	}
+	if limits.MemoryMax != 0 {
+		errs = append(errs, write(string(g), "memory.oom.group", "1")) // a service of which one process is missing is none
 	}
 	return g, errors.Join(errs...)
-}
-
-type limitFile struct{ controller, file, value string }
-
-// files returns what has to be written for the limits that are set.
-func (l Limits) files() []limitFile {
-	var files []limitFile
-	add := func(controller, file string, n int64, suffix string) {
-		if n != 0 {
-			files = append(files, limitFile{controller, file, strconv.FormatInt(n, 10) + suffix})
-		}
-	}
-	add("memory", "memory.max", l.MemoryMax, "")
-	if l.MemoryMax != 0 {
-		add("memory", "memory.oom.group", 1, "") // a service of which one process is missing is none
-	}
-	add("pids", "pids.max", l.PidsMax, "")
-	add("cpu", "cpu.weight", l.CPUWeight, "")
-	add("cpu", "cpu.max", l.CPUMax, " 100000")
-	return files
 }
 
 func write(dir, file, value string) error {

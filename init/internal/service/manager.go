@@ -78,6 +78,15 @@ func New(specs []Spec, sys System, log *klog.Logger) *Manager {
 	return m
 }
 
+// Has reports whether there is a service of this name.
+func (m *Manager) Has(name string) bool { return m.find(name) != nil }
+
+// Runs reports whether there is one, and has a process.
+func (m *Manager) Runs(name string) bool {
+	u := m.find(name)
+	return u != nil && u.proc != nil
+}
+
 func (m *Manager) find(name string) *unit {
 	for _, u := range m.units {
 		if u.Name == name {

@@ -1,9 +1,9 @@
 package service
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -44,12 +44,12 @@ func listens(table string, port uint16) bool {
 		return false
 	}
 	defer f.Close()
-	const enough = 1024 // lines
+	const enough = 128 << 10 // bytes
+	text, _ := io.ReadAll(io.LimitReader(f, enough))
 	want := fmt.Sprintf(":%04X", port)
-	lines := bufio.NewScanner(f)
-	for n := 0; n < enough && lines.Scan(); n++ {
+	for line := range strings.Lines(string(text)) {
 		// sl local_address rem_address st ...; 0A is TCP_LISTEN
-		if f := strings.Fields(lines.Text()); len(f) > 3 && f[3] == "0A" && strings.HasSuffix(f[1], want) {
+		if f := strings.Fields(line); len(f) > 3 && f[3] == "0A" && strings.HasSuffix(f[1], want) {
 			return true
 		}
 	}

@@ -118,10 +118,13 @@ func newSpec(name string) Spec {
 	}
 }
 
+// ShellName is the name of the service that is the shell of an image.
+const ShellName = "shell"
+
 // Shell returns the service that images without one of their own have for `--shell`: the program at path on the console, again
 // and again.
 func Shell(path string, env ...string) Spec {
-	s := newSpec("shell")
+	s := newSpec(ShellName)
 	s.Exec, s.TTY, s.Log, s.After, s.Env = path, Console, Console, []string{Settled}, env
 	s.Delay, s.Brake = time.Second, Brake{}
 	s.StopSignal, s.StopTimeout = unix.SIGHUP, time.Second // what a shell takes for the end of its terminal

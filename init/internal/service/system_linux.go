@@ -20,6 +20,8 @@ type Linux struct {
 	Logger *klog.Logger
 	Path   string // PATH of services that say nothing about it
 
+	Term string // TERM of services with a terminal
+
 	// Console returns the path of the terminal behind the console of the kernel.
 	Console func() string
 
@@ -93,7 +95,7 @@ func (l *Linux) open(s *Spec, f *files, p *process) (said *os.File, err error) {
 func (l *Linux) launch(s *Spec, f files, p *process) error {
 	attr := &syscall.ProcAttr{
 		Dir:   s.Dir,
-		Env:   s.environment(l.Path),
+		Env:   l.environment(s),
 		Files: f.numbers(),
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: s.TTY != ""},
 	}
@@ -138,12 +140,16 @@ func (l *Linux) fork(s *Spec, attr *syscall.ProcAttr, group cgroup) (pid int, in
 	return pid, "", err
 }
 
-// environment returns what the program sees: PATH, and what the image says.
-func (s *Spec) environment(path string) []string {
-	if slices.ContainsFunc(s.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
-		return s.Env
+// environment returns what the program sees: what the image says, and PATH and TERM if it does not say them.
+func (l *Linux) environment(s *Spec) []string {
+	env := []string{"PATH=" + l.Path}
+	if s.TTY != "" && l.Term != "" {
+		env = append(env, "TERM="+l.Term)
 	}
-	return append([]string{"PATH=" + path}, s.Env...)
+	env = slices.DeleteFunc(env, func(kv string) bool {
+		return slices.ContainsFunc(s.Env, func(own string) bool { return strings.HasPrefix(own, kv[:strings.IndexByte(kv, '=')+1]) })
+	})
+	return append(env, s.Env...)
 }
 
 // standard opens the standard files of a service.
