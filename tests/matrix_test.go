@@ -72,15 +72,21 @@ func TestMatrix(t *testing.T) {
 // coldplugBy boots the machine with an image of hapax whose shell is the guest program, and returns what that made of it.
 func coldplugBy(t *testing.T, l *lab.Lab, m qemu.Machine, image string) (coldplugged, report) {
 	t.Helper()
+	c := settledGuest(t, l, m, image)
+	got := look(t, c)
+	return got, ask[report](t, c, guest.Report, "")
+}
+
+// settledGuest boots the machine with an image of hapax whose shell is the guest program, and waits until that has the console.
+func settledGuest(t *testing.T, l *lab.Lab, m qemu.Machine, image string) guest.Client {
+	t.Helper()
 	m.Initrd = image
 	m.Append = bootArgs + "hapax.report=console " + guest.TraceArgs
 	v := vm.Run(t, l.Logs(), vm.Config{Name: "hapax", Machine: m, Limit: 4 * time.Minute})
 	if _, err := v.WaitLine(3*time.Minute, "hapax-report: {"); err != nil {
 		t.Fatal(err)
 	}
-	c := client(t, v, time.Minute)
-	got := look(t, c)
-	return got, ask[report](t, c, guest.Report, "")
+	return client(t, v, time.Minute)
 }
 
 // unlike names the modules that systemd-udevd's guest has and hapax's has not, with the reason.
@@ -95,7 +101,11 @@ func TestAllModules(t *testing.T) {
 	eachKernel(t, func(t *testing.T, l *lab.Lab, spec lab.KernelSpec, k debian.Kernel) {
 		m := matrix(spec, k)
 		image := shellImage(t, l, k, "--mode", "all", "--compression", "none")
-		got, r := coldplugBy(t, l, m, image)
+		c := settledGuest(t, l, m, image)
+		got, r := look(t, c), ask[report](t, c, guest.Report, "")
+		if spec == lab.Kernels()[0] {
+			checkFootprint(t, c)
+		}
 		want, times := oracle(t, l, k, m)
 		checkUneventful(t, r, got)
 		compare(t, "modules", names(want.modules), names(got.modules))

@@ -240,6 +240,9 @@ func (g *guard) message(m handoff.Message) {
 		g.rootMounted(m.Text)
 	case handoff.Settled:
 		g.settled()
+		if err := slim(); err != nil { // this one stays
+			g.log.Debugf("%v", err)
+		}
 	case handoff.Rescue:
 		g.rescue(m.Text)
 	case handoff.Break:
