@@ -15,6 +15,9 @@ RUN     ?=
 # make storm: options of tests/storm, such as STORM="--cpus 8,64 --kernels stats,nomerge --contenders hapax,udevd,oracle"
 STORM   ?=
 
+# make soak: how many boots
+SOAK    ?= 1000
+
 # make install: where to
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -24,7 +27,7 @@ VERSION ?= 0.1.0
 TIMEOUT ?= 24m
 
 .PHONY: help build run image test test-full test-upcalls unit race vet lint fmt man fuzz probe-flips differential \
-	bench bench-index bench-boot bench-image bench-upcall bench-width storm cross check install deb clean
+	bench bench-index bench-boot bench-image bench-upcall bench-width storm soak cross check install deb clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -135,6 +138,9 @@ bench-width: build ## time until settled with each number of loads at a time, on
 
 storm: build ## hapax beside udevd, mdev, modprobe and an oracle on machines of many processors (docs/storm.md)
 	$(SETUP) --for storm -- $(GO) run ./tests/storm $(STORM)
+
+soak: build ## SOAK (1000) boots one after the other, as many at a time as there are cores: none hangs, each module is loaded once
+	HAPAX_TEST_FULL=1 HAPAX_SOAK_ROUNDS=$(SOAK) $(SETUP) --for test -- $(GO) test -count=1 -timeout 48h -v -run='^TestSoak$$' ./tests
 
 check: test ## the same as test
 
