@@ -53,7 +53,7 @@ func (b *builder) close() {
 func (b *builder) compose(ctx context.Context) error {
 	steps := []func(context.Context) error{
 		b.readMachines, b.readHooks, b.readConfig, b.chooseModules, b.addModules, b.addFirmware,
-		b.addSkeleton, b.addInit, b.addShell, b.addPrograms, b.addHooks, b.addIncludes, b.addServices, b.addConfig, b.checkInterpreters, b.checkArch,
+		b.addSkeleton, b.addInit, b.addShell, b.addRescue, b.addPrograms, b.addHooks, b.addIncludes, b.addServices, b.addConfig, b.checkInterpreters, b.checkArch,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {

@@ -78,8 +78,13 @@ type Spec struct {
 	Firmware     []string `toml:"firmware"`     // names or globs of more firmware, below a FirmwareDirs
 	Microcode    string   `toml:"microcode"`    // one of Microcodes, or a folder with intel-ucode and amd-ucode; default MicrocodeAuto
 
-	Init     string    `toml:"init"`        // file for /init; default the embedded one
-	Shell    string    `toml:"shell"`       // NoShell (the default), URootShell or a file for /bin/sh
+	Init   string `toml:"init"`   // file for /init; default the embedded one
+	Shell  string `toml:"shell"`  // NoShell (the default), URootShell or a file for /bin/sh
+	Rescue Rescue `toml:"rescue"` // who gets it when a boot fails; default RescueShell with a Shell, else RescueNone
+
+	PasswordFile string `toml:"rescue-password-file"` // for RescuePassword: its first line is as Password
+	Password     string `toml:"-"`                    // the password, or its hash in the PHC format of argon2id
+
 	Root     string    `toml:"root"`        // where programs, their libraries and firmware come from; default "/"
 	Programs []Include `toml:"program"`     // ELF files with the libraries that they need, named as in Root
 	Includes []Include `toml:"include"`     // more files
@@ -182,6 +187,7 @@ func (s Spec) withDefaults() (Spec, error) {
 	setDefault(&s.HostRoot, "/")
 	setDefault(&s.Root, "/")
 	setDefault(&s.Shell, NoShell)
+	setDefault(&s.Rescue, rescueDefault(s.Shell))
 	setDefault(&s.Microcode, MicrocodeAuto)
 	setDefault(&s.Compression, DefaultCompression)
 	setDefault(&s.Packing, KeepPacking)
@@ -199,6 +205,9 @@ func (s Spec) withDefaults() (Spec, error) {
 	}
 	if s.Mode != FromProfile && len(s.Profiles) > 0 {
 		return s, fmt.Errorf("mode %s has no use for a profile: leave out --profile, or say --mode profile", s.Mode)
+	}
+	if err := s.checkRescue(); err != nil {
+		return s, err
 	}
 	return s, s.checkFormat()
 }

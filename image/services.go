@@ -19,6 +19,7 @@ const (
 	extraFile    = "usr/lib/hapax/extra"
 	baseFile     = "usr/lib/hapax/hapax-base" // names of extraFile, by which it knows what to do
 	networkFile  = "usr/lib/hapax/hapax-net"
+	loginFile    = "usr/lib/hapax/hapax-login"
 	servicesFile = "etc/hapax/services"
 )
 
@@ -38,7 +39,7 @@ func (b *builder) addServices(context.Context) error {
 		return nil
 	}
 	services := slices.Clone(b.spec.Services)
-	if err := checkServices(services, b.spec.Shell != NoShell); err != nil {
+	if err := checkServices(services, b.spec.Rescue != RescueNone); err != nil {
 		return err
 	}
 	for i := range services {
@@ -46,7 +47,7 @@ func (b *builder) addServices(context.Context) error {
 			return services[i].at(err)
 		}
 	}
-	if err := b.addExtra(); err != nil {
+	if err := b.addExtra("part of every image that stays", baseFile, networkFile); err != nil {
 		return err
 	}
 	a, err := b.accounts()
@@ -66,9 +67,8 @@ func (b *builder) addServices(context.Context) error {
 	return b.add(archive.Bytes(servicesFile, 0o644, []byte(list.String())), "the services of the image")
 }
 
-// addExtra adds the second binary of /init.
-func (b *builder) addExtra() error {
-	const why = "part of every image that stays"
+// addExtra adds the second binary of /init, and names of it by which it knows what to do.
+func (b *builder) addExtra(why string, names ...string) error {
 	switch {
 	case b.tree.Has(extraFile):
 	case b.spec.Extra != "":
@@ -84,7 +84,7 @@ func (b *builder) addExtra() error {
 			return err
 		}
 	}
-	for _, name := range []string{baseFile, networkFile} {
+	for _, name := range names {
 		if err := b.addOnce(archive.Symlink(name, path.Base(extraFile)), why); err != nil {
 			return err
 		}
@@ -102,9 +102,9 @@ func (b *builder) withStandard(services []Service) []Service {
 			Ready: "fd:3", Env: []envVar{"HAPAX_READY_FD=3"},
 		},
 	}
-	if b.spec.Shell != NoShell {
+	if program := b.spec.Rescue.program(); program != "" {
 		standard = append(standard, Service{
-			Name: shellService, Exec: "/bin/sh", Env: []envVar{"HOME=/", "PS1=hapax# "}, After: []string{settled}, TTY: "console",
+			Name: shellService, Exec: absPath(program), Env: []envVar{"HOME=/", "PS1=hapax# "}, After: []string{settled}, TTY: "console",
 			Restart: RestartAlways, RestartDelay: "1s", Brake: "none", StopSignal: "HUP", StopTimeout: "1s",
 		})
 	}

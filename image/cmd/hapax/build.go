@@ -101,6 +101,11 @@ func addContentFlags(cmd *cobra.Command, spec *image.Spec) {
 		"read hooks from `DIR` (repeatable; default etc/hapax/include.d and usr/lib/hapax/include.d below --root)")
 	flags.StringVar(&spec.Root, "root", "", "take programs, libraries, hooks and firmware from `DIR` (default /)")
 	flags.StringVar(&spec.Shell, "shell", "", "take the /bin/sh for boots that fail from `none|u-root|FILE` (default none)")
+	addChoice(cmd, &spec.Rescue, "rescue", "who gets that shell when a boot fails, or at rd.break=: nobody, who is at the console, or who knows "+
+		"a password (default shell if there is one)", image.Rescues()...)
+	spec.Rescue, flags.Lookup("rescue").DefValue = "", "" // the default depends on --shell
+	flags.StringVar(&spec.PasswordFile, "rescue-password-file", "", "with --rescue password: take the password, or its hash as argon2 -id -e "+
+		"prints it, from the first line of `FILE` (default: ask on the terminal)")
 	flags.BoolVar(&spec.Standalone, "standalone", false, "make an image that stays instead of handing over to a root; one with services in hapax.toml does so")
 	flags.StringVar(&spec.Init, "init", "", "take `FILE` as /init (default the one inside of hapax)")
 	addChoice(cmd, &spec.Compression, "compression", "compression of the image", archive.Compressions()...)
@@ -121,6 +126,11 @@ func build(cmd *cobra.Command, spec image.Spec, options buildOptions) error {
 	}
 	if spec.Time, err = sourceDate(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
 		return err
+	}
+	if spec.Rescue == image.RescuePassword && spec.PasswordFile == "" && isTerminal(os.Stdin) {
+		if spec.Password, err = askPassword(cmd.Context(), os.Stdin, cmd.ErrOrStderr()); err != nil {
+			return err
+		}
 	}
 	line := newProgress(cmd.ErrOrStderr())
 	spec.Progress = line.update

@@ -2,12 +2,14 @@ package engine
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"hapax/init/internal/control"
 	"hapax/init/internal/fault"
+	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/report"
 	"hapax/modload"
@@ -57,7 +59,8 @@ func (e *engine) summary() report.Summary {
 	return s
 }
 
-// writeReport writes boot.json.
+// writeReport writes boot.json, and its line into a file of its own for those
+// who parse nothing.
 func (e *engine) writeReport() {
 	b := &report.Boot{
 		Version: version(),
@@ -80,6 +83,10 @@ func (e *engine) writeReport() {
 	}
 	fault.At("report")
 	if err := b.WriteFile(e.reportPath); err != nil {
+		e.log.Warnf("boot report: %v", err)
+	}
+	summary := filepath.Join(filepath.Dir(e.reportPath), filepath.Base(handoff.SummaryPath))
+	if err := os.WriteFile(summary, []byte(b.Line()), 0o644); err != nil {
 		e.log.Warnf("boot report: %v", err)
 	}
 }

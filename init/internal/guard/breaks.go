@@ -6,20 +6,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"hapax/init/internal/handoff"
 	"hapax/init/internal/service"
 	"hapax/init/internal/shutdown"
 )
 
 // pause calls then, but first gives a shell if rd.break= asks for one at this
-// point. An image that was built without a shell has none to give.
+// point. An image that gives none goes on.
 func (g *guard) pause(point string, then func()) {
-	switch {
-	case !slices.Contains(g.params.Break, point):
+	if !slices.Contains(g.params.Break, point) {
 		then()
 		return
-	case !exists(handoff.ShellPath):
-		g.log.Warnf("rd.break=%s: the image has no shell (hapax build --shell): going on", point)
+	}
+	if program, reason := theShell(); program == "" {
+		g.log.Warnf("rd.break=%s: %s: going on", point, reason)
 		then()
 		return
 	}

@@ -120,15 +120,15 @@ func (g *guard) rescue(reason string) {
 	if g.stays {
 		return // the services are what matters
 	}
-	switch {
+	switch program, closed := theShell(); {
 	case g.params.NoShell:
 		g.say("\nhapax: the boot cannot go on, and rd.shell=0 forbids a shell.\n" + indent(reason))
 		g.emergency()
-	case !exists(handoff.ShellPath):
-		g.say("\nhapax: the boot cannot go on, and the image has no shell (hapax build --shell).\n" + indent(reason))
+	case program == "":
+		g.say("\nhapax: the boot cannot go on, and " + closed + ".\n" + indent(reason))
 		g.emergency()
 	default:
-		g.say("\nhapax: the boot cannot go on. This is the shell of the image.\n" + indent(reason))
+		g.say("\n" + account() + "\nhapax: the boot cannot go on. This is the shell of the image.\n" + indent(reason))
 		g.startShell()
 	}
 	g.panicReboot()
@@ -154,9 +154,15 @@ func (g *guard) mountForShell() {
 }
 
 // startShell starts the image's shell on the console for somebody who has to
-// look into a boot, unless there is one already.
+// look into a boot, or what asks for its password, unless there is one already
+// or the image gives none.
 func (g *guard) startShell() {
-	if g.shell != 0 || g.again != nil || !exists(handoff.ShellPath) || g.services.Runs(service.ShellName) {
+	program, reason := theShell()
+	switch {
+	case g.shell != 0 || g.again != nil || g.services.Runs(service.ShellName):
+		return
+	case program == "":
+		g.log.Debugf("no shell: %s", reason)
 		return
 	}
 	g.mountForShell()
@@ -167,14 +173,14 @@ func (g *guard) startShell() {
 	}
 	defer tty.Close()
 	fd := tty.Fd()
-	pid, err := g.spawn(handoff.ShellPath, []string{handoff.ShellPath}, &syscall.ProcAttr{
+	pid, err := g.spawn(program, []string{program}, &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"HOME=/", "TERM=" + term(), "PATH=" + handoff.SearchPath, "PS1=hapax# "},
 		Files: []uintptr{fd, fd, fd},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0},
 	}, g.shellEnded)
 	if err != nil {
-		g.log.Errorf("start %s: %v", handoff.ShellPath, err)
+		g.log.Errorf("start %s: %v", program, err)
 		return
 	}
 	g.shell = pid

@@ -57,10 +57,12 @@ func (g *guard) specs() []service.Spec {
 		}
 		g.log.Errorf("%s: %v: no service is started", service.File, err)
 	}
-	if !exists(handoff.ShellPath) {
+	program, reason := theShell()
+	if program == "" {
+		g.log.Debugf("no shell: %s", reason)
 		return nil
 	}
-	return []service.Spec{service.Shell(handoff.ShellPath, "HOME=/", "PS1=hapax# ")}
+	return []service.Spec{service.Shell(program, "HOME=/", "PS1=hapax# ")}
 }
 
 // startServices starts what can be before the devices are there. If no service

@@ -11,6 +11,14 @@ const (
 	// ShellPath is where an image has its shell, if it has one.
 	ShellPath = "/bin/sh"
 
+	// RescuePath says who may have that shell. The image builder writes
+	// RescueShell, or the hash of a password; without it nobody may.
+	RescuePath  = "/etc/hapax/rescue"
+	RescueShell = "shell\n"
+
+	// LoginPath asks for the password and becomes the shell.
+	LoginPath = "/usr/lib/hapax/hapax-login"
+
 	// SearchPath is the PATH of what is started in the image.
 	SearchPath = "/bbin:/bin:/sbin:/usr/bin:/usr/sbin"
 
@@ -19,6 +27,10 @@ const (
 	// kernel starts, so that an image may have another /sbin/modprobe and no
 	// request comes before somebody listens.
 	HelperPath = "/run/hapax/modprobe"
+
+	// SummaryPath holds the line of the boot report that hapax.report=console
+	// prints, for a person who comes to look at a boot that failed.
+	SummaryPath = "/run/hapax/summary"
 
 	// ModprobeSysctl holds the path of that program. The engine writes it, the
 	// guard puts the old one back before it hands the machine over.

@@ -177,9 +177,12 @@ func (v *VM) Close() error {
 }
 
 // Send types one line on the serial console.
-func (v *VM) Send(line string) error {
-	if _, err := io.WriteString(v.stdin, line+"\n"); err != nil {
-		return fmt.Errorf("vm: send %q: %w", line, err)
+func (v *VM) Send(line string) error { return v.Type(line + "\n") }
+
+// Type types keys on the serial console, whatever they are.
+func (v *VM) Type(keys string) error {
+	if _, err := io.WriteString(v.stdin, keys); err != nil {
+		return fmt.Errorf("vm: type %.40q: %w", keys, err)
 	}
 	return nil
 }
