@@ -92,6 +92,7 @@ type Spec struct {
 
 	Standalone bool      `toml:"standalone"` // the image stays; one with services does in any case
 	Services   []Service `toml:"service"`    // what it runs then
+	Network    Network   `toml:"network"`    // how it is connected then
 	Extra      string    `toml:"-"`          // file for the second binary of /init; default the embedded one
 
 	Compression archive.Compression `toml:"compression"`        // default DefaultCompression

@@ -35,8 +35,14 @@ func (s Spec) standalone() bool { return s.Standalone || len(s.Services) > 0 }
 
 // addServices adds what an image that stays needs: its services and their list, and what sets the system up for them.
 func (b *builder) addServices(context.Context) error {
-	if !b.spec.standalone() {
+	switch {
+	case !b.spec.standalone() && b.spec.Network.empty():
 		return nil
+	case !b.spec.standalone():
+		return errors.New("network is for an image that stays: leave the table out, or give --standalone or a service")
+	}
+	if err := b.addNetwork(); err != nil {
+		return err
 	}
 	services := slices.Clone(b.spec.Services)
 	if err := checkServices(services, b.spec.Rescue != RescueNone); err != nil {

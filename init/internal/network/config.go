@@ -13,7 +13,7 @@
 // lines "KEY VALUE".
 //
 //	interface NAME    begins an interface: a name, a pattern as in path.Match, or a MAC address; "*" is every Ethernet device
-//	dhcp              get the rest by DHCPv4
+//	dhcp              get an address by DHCPv4, beside those that are given
 //	address PREFIX    a static address with the length of its network, such as 192.0.2.7/24
 //	gateway ADDRESS   of the default route
 //	dns ADDRESS       a name server
@@ -57,7 +57,7 @@ type Config struct {
 type Interface struct {
 	Name      string // name, pattern or MAC address; "" is every Ethernet device
 	Method    Method
-	Addresses []netip.Prefix // of Static
+	Addresses []netip.Prefix // of Static; beside a lease with DHCP
 	Gateways  []netip.Addr   // of the default routes, one of IPv4 and one of IPv6
 	DNS       []netip.Addr
 	NTP       []netip.Addr

@@ -134,6 +134,22 @@ func TestFromCmdline(t *testing.T) {
 	}
 }
 
+// What image/network_test.go holds the builder to.
+func TestParseFileOfBuilder(t *testing.T) {
+	t.Parallel()
+	got, err := ParseFile("hapax-network 1\ninterface en*\ndhcp\naddress 192.0.2.7/24\naddress 2001:db8::7/64\ngateway 192.0.2.1\ndns 192.0.2.53\n" +
+		"search lab.example\nmtu 1400\n")
+	want := Config{
+		Interfaces: []Interface{{
+			Name: "en*", Method: DHCP, Addresses: prefixes("192.0.2.7/24", "2001:db8::7/64"), Gateways: addrs("192.0.2.1"), DNS: addrs("192.0.2.53"), MTU: 1400,
+		}},
+		Search: []string{"lab.example"},
+	}
+	if diff := cmp.Diff(want, got, values()); err != nil || diff != "" {
+		t.Errorf("error %v (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestParseFile(t *testing.T) {
 	t.Parallel()
 	got, err := ParseFile(Header + "\ninterface en*\naddress 192.0.2.7/24\naddress 2001:db8::7/64\ngateway 192.0.2.1\ndns 192.0.2.53\nsearch lab.example\nmtu 1400\n" +

@@ -409,6 +409,18 @@ func TestCable(t *testing.T) {
 	})
 }
 
+// A static address beside a lease.
+func TestBoth(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	newPeer(t)
+	<-begin(t, Config{Interfaces: []Interface{{Name: "eth0", Method: DHCP, Addresses: prefixes("192.168.7.1/24")}}})
+	addresses, _ := has(t)
+	slices.Sort(addresses)
+	compare(t, []string{"10.0.0.5/24", "192.168.7.1/24"}, addresses)
+}
+
 func TestStatic(t *testing.T) {
 	if !inside(t) {
 		return

@@ -231,25 +231,25 @@ func (m *manager) entryOf(l netlink.Link) int {
 // connected acts on a link that has a carrier now.
 func (m *manager) connected(ctx context.Context, l *link) {
 	name := l.Attrs().Name
-	switch {
-	case l.config.Method == DHCP && l.stop == nil:
-		ctx, l.stop = context.WithCancel(ctx)
-		go m.keep(ctx, l, name, dhcp{link: name, mac: slices.Clone(l.Attrs().HardwareAddr)})
-		return
-	case l.config.Method == DHCP:
-		select {
-		case l.again <- struct{}{}:
-		default: // it has been told
-		}
-		return
-	case l.config.Method == Static:
+	if len(l.config.Addresses) > 0 {
 		if err := setStatic(l, l.config); err != nil {
 			m.log.Warnf("network: %s: %v", name, err)
 		}
 		m.log.Infof("network: %s has %v", name, l.config.Addresses)
 	}
-	l.configured = true
-	m.publish(l)
+	switch {
+	case l.config.Method == DHCP && l.stop == nil:
+		ctx, l.stop = context.WithCancel(ctx)
+		go m.keep(ctx, l, name, dhcp{link: name, mac: slices.Clone(l.Attrs().HardwareAddr)})
+	case l.config.Method == DHCP:
+		select {
+		case l.again <- struct{}{}:
+		default: // it has been told
+		}
+	default:
+		l.configured = true
+		m.publish(l)
+	}
 }
 
 // keep is the goroutine of a lease. Of l it looks only at the channel, for the rest is the manager's.
