@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/sys/unix"
 
-	"hapax/tests/need"
+	"hapax/tests/pty"
 )
 
 // phc returns the hash of a password at the least cost.
@@ -89,22 +89,7 @@ func (m *terminal) shown() string {
 // a close of the channel.
 func newSession(t *testing.T) (s session, m *terminal, waits *[]time.Duration, reached chan struct{}) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		need.Unmet(t, "no pseudo-terminals: %v", err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { master.Close(); slave.Close() })
+	master, slave := pty.Open(t)
 	m = &terminal{keys: master}
 	go func() {
 		b := make([]byte, 4096)
