@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Args[0] == EngineName:
 		playEngine(os.Getenv("TEST_ENGINE"))
+	case os.Getenv("TEST_NTH") != "":
+		playNth(os.Getenv("TEST_NTH"), os.Args, harmless())
 	case os.Getenv("TEST_ENGINE") != "" && os.Getpid() == 1:
 		playGuard()
 	default:
@@ -44,14 +46,7 @@ func playGuard() {
 		fmt.Println("hide the shell:", err)
 		os.Exit(1)
 	}
-	// Of this machine nothing is taken apart: swap, block devices and file systems
-	// have no namespace.
-	kernel := shutdown.Kernel()
-	kernel.Sync = func() {}
-	kernel.Swapoff = func(string) error { return unix.EPERM }
-	kernel.Detach = func(string) error { return unix.EPERM }
-	kernel.ReadOnly = func(string) error { return unix.EPERM }
-	out := outside{kernel: kernel, kmsg: func() io.Writer { return os.Stdout }, cmdline: kernelCmdline}
+	out := harmless()
 	if list := os.Getenv("TEST_SERVICES"); list != "" {
 		out.cmdline = func() ([]byte, error) { return []byte(os.Getenv("TEST_CMDLINE")), nil }
 		if err := placeServices(list); err != nil {
@@ -64,6 +59,18 @@ func playGuard() {
 		os.Exit(0)
 	}
 	os.Exit(run(nil, out))
+}
+
+// harmless is an outside by which nothing of this machine is taken apart: swap,
+// block devices and file systems have no namespace. The log goes to standard
+// output.
+func harmless() outside {
+	kernel := shutdown.Kernel()
+	kernel.Sync = func() {}
+	kernel.Swapoff = func(string) error { return unix.EPERM }
+	kernel.Detach = func(string) error { return unix.EPERM }
+	kernel.ReadOnly = func(string) error { return unix.EPERM }
+	return outside{kernel: kernel, kmsg: func() io.Writer { return os.Stdout }, cmdline: kernelCmdline}
 }
 
 // hideShell covers /bin/sh, as far as a guard looks, and keeps it under another
@@ -104,6 +111,8 @@ func playEngine(part string) {
 		time.Sleep(50 * time.Millisecond) // for a service that would not wait
 		fmt.Println("engine: settled")
 		say(link, handoff.Settled, "")
+	case "boot":
+		playBoot(link)
 	case "stubborn":
 		signal.Ignore(unix.SIGTERM, unix.SIGHUP)
 		fmt.Println("engine: ready")
@@ -124,6 +133,21 @@ func playEngine(part string) {
 	}
 	for {
 		time.Sleep(time.Hour)
+	}
+}
+
+// playBoot is an engine whose root is there.
+func playBoot(link *handoff.Peer) {
+	say(link, handoff.Root, "/sysroot")
+	for {
+		m, err := link.Receive()
+		if err != nil {
+			os.Exit(1)
+		}
+		if m.Verb == handoff.Drain {
+			say(link, handoff.Done, "")
+			os.Exit(0)
+		}
 	}
 }
 
