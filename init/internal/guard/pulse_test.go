@@ -1,24 +1,13 @@
 package guard
 
 import (
-	"fmt"
 	"testing"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"hapax/init/internal/cmdline"
 	"hapax/init/internal/handoff"
+	"hapax/init/internal/switchroot"
 )
-
-// playDeaf is an engine that lives and does not answer: the deaf one does not
-// even read, the mute one reads.
-func playDeaf(part string) {
-	fmt.Println("engine: ready")
-	if part == "deaf" {
-		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-	}
-	select {}
-}
 
 // F1: an engine that leaves three questions unanswered is killed; one that
 // answers is not.
@@ -41,6 +30,24 @@ func TestF1Pulse(t *testing.T) {
 		}
 		if killed := g.pulse.gone != nil; killed == answers || killed && checks != pulseMisses+1 {
 			t.Errorf("answers %v, killed %v after %d checks", answers, killed, checks)
+		}
+	}
+}
+
+// F1: an engine that ends while a shell of rd.break= holds up the root that it
+// has mounted is not missed; the one that ends before is.
+func TestF1CheckedRootStays(t *testing.T) {
+	t.Parallel()
+	for _, checked := range []*switchroot.Target{nil, {Root: "/sysroot"}} {
+		link, f, err := handoff.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		g := &guard{params: cmdline.Parse(""), engine: 7, link: link, checked: checked, since: time.Now()}
+		g.engineEnded(0)
+		if again := g.start != nil; again != (checked == nil) || g.engine != 0 {
+			t.Errorf("root %v: another engine is planned: %v", checked, again)
 		}
 	}
 }
