@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hapax/image/archive"
 	"hapax/tests/internal/debian"
 	"hapax/tests/need"
 )
@@ -59,22 +60,46 @@ func (b formatBuilder) command(t *testing.T, prepare, output string, flags []str
 	return cmd
 }
 
-// TestFormatsAreReproducible builds every format twice, under circumstances that must not matter.
+// TestFormatsAreReproducible builds every format, and an initramfs in every compression, twice: under circumstances that must not
+// matter, by another user, of inputs in other folders.
 func TestFormatsAreReproducible(t *testing.T) {
+	need.Root(t)
 	b := newFormatBuilder(t)
+	const nobody = 65534
+	moved := b
+	moved.root = filepath.Join(t.TempDir(), "root") // with other times and another owner
+	tool(t, "cp", "-r", b.root, moved.root)
+	tool(t, "chown", "-R", fmt.Sprint(nobody), moved.root)
+	moved.k.ModulesDir = filepath.Join(t.TempDir(), b.k.Release)
+	if err := os.Symlink(b.k.ModulesDir, moved.k.ModulesDir); err != nil {
+		t.Fatal(err)
+	}
 	first := map[string][]byte{}
 	for i, run := range []struct {
+		builder formatBuilder
 		prepare string
 		env     []string
+		user    *syscall.SysProcAttr
 	}{
-		{"umask 022", []string{"TZ=UTC", "LC_ALL=C", "GOMAXPROCS=1", "HOME=/root"}},
-		{"umask 077", []string{"TZ=Pacific/Kiritimati", "LC_ALL=tr_TR.UTF-8", "GOMAXPROCS=7", "HOME=/nonexistent"}},
+		{b, "umask 022", []string{"TZ=UTC", "LC_ALL=C", "GOMAXPROCS=1", "HOME=/root"}, nil},
+		// He may read and write where root may, so that only the user is another.
+		{moved, "umask 077", []string{"TZ=Pacific/Kiritimati", "LC_ALL=tr_TR.UTF-8", "GOMAXPROCS=7", "HOME=/nonexistent"}, &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: []uintptr{unix.CAP_DAC_OVERRIDE},
+		}},
 	} {
+		formats := run.builder.formats()
+		for _, c := range archive.Compressions() {
+			if c == archive.XZ && !need.Full() {
+				continue // it takes as long as all the others
+			}
+			formats["initramfs-"+string(c)] = []string{"--stub=", "--compression", string(c)}
+		}
 		// All formats once and then all again, so that seconds lie between two of a kind.
-		for name, flags := range b.formats() {
+		for name, flags := range formats {
 			output := filepath.Join(t.TempDir(), strings.Repeat("folder", i+1)+name)
-			cmd := b.command(t, run.prepare, output, flags, run.env...)
-			cmd.Dir = filepath.Dir(output)
+			// The shell changes the folder: before it runs, what he may does not count yet.
+			cmd := run.builder.command(t, run.prepare+" && cd "+filepath.Dir(output), output, flags, run.env...)
+			cmd.SysProcAttr = run.user
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%s: %v\n%s", name, err, out)
 			}

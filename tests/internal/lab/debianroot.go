@@ -94,3 +94,12 @@ func (l *Lab) kept(file string, fill func(tmp string) error) (string, error) {
 		return file, nil
 	})
 }
+
+// FreshDebian unpacks a Debian with the package given, beside those of every root here, into a folder.
+func (l *Lab) FreshDebian(ctx context.Context, dir, pkg string) error {
+	tree, err := l.debianTree(ctx, pkg)
+	if err != nil {
+		return err
+	}
+	return run(ctx, "tar", "-x", "-f", tree, "-C", dir)
+}
