@@ -34,8 +34,8 @@ func TestFsck(t *testing.T) {
 		checked            bool   // whether the real root is told that the check is done
 	}{
 		{"clean", "", "", "hapax-test: clean, ", false, true},
-		{"errors", "", "set_super_value state 2", "hapax-test contains a file system with errors, check forced", false, true},
-		{"skip", "fsck.mode=skip", "set_super_value state 2", "", true, false},
+		{"errors", "", "set_super_value state 3", "hapax-test contains a file system with errors, check forced", false, true},
+		{"skip", "fsck.mode=skip", "set_super_value state 3", "", true, false},
 		{"force", "fsck.mode=force", "", "hapax-test: 1", false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -44,7 +44,8 @@ func TestFsck(t *testing.T) {
 				debugfs(t, disk, tt.damage)
 			}
 			v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
-				Kernel: k.Vmlinuz, Initrd: image, Disks: []string{disk}, Append: bootArgs + "root=UUID=" + rootUUID + " " + tt.args,
+				Kernel: k.Vmlinuz, Initrd: image, Disks: []string{disk},
+				Append: bootArgs + "rw root=UUID=" + rootUUID + " " + tt.args, // the kernel complains of none that it only reads
 			}})
 			if tt.console != "" {
 				if _, err := v.WaitLine(time.Minute, tt.console); err != nil {
@@ -68,8 +69,8 @@ func TestFsck(t *testing.T) {
 	}
 	t.Run("beyond repair", func(t *testing.T) {
 		disk := rootDisk(t, l, nil).File
-		debugfs(t, disk, "set_super_value state 2")
-		debugfs(t, disk, "clear_inode <2>")
+		debugfs(t, disk, "set_super_value state 3")
+		debugfs(t, disk, "clri <2>")
 		v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
 			Kernel: k.Vmlinuz, Initrd: image, Disks: []string{disk},
 			Append: bootArgs + "root=UUID=" + rootUUID + " rd.emergency=poweroff",
