@@ -17,7 +17,9 @@ import (
 // TestResume hibernates a Debian to swap space and to a swap file, starts the machine anew, and is back where it was.
 func TestResume(t *testing.T) {
 	need.Time(t)
-	l, k := needFirst(t)
+	l := needQEMU(t)
+	// Debian's 6.1 never gets beyond "Preallocating image memory" on emulated processors, whoever started it.
+	k := kernel(t, l, lab.Kernels()[1])
 	image, err := l.HapaxImage(t.Context(), k, "--mode", "universal")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +34,7 @@ func TestResume(t *testing.T) {
 			func(*testing.T, *vm.VM) string { return "resume=/dev/vdb" },
 		},
 		{
-			"file", "dd if=/dev/zero of=/swap bs=1M count=128 && chmod 600 /swap && mkswap /swap && swapon /swap",
+			"file", "fallocate -l 128M /swap && chmod 600 /swap && mkswap /swap && swapon /swap",
 			func(t *testing.T, v *vm.VM) string {
 				// The first extent: logical 0..n, then where it is in blocks of 4 KiB.
 				line := shellLine(t, v, `echo offset $(filefrag -b4096 -v /swap | sed -n 's/^ *0: *0\.\. *[0-9]*: *\([0-9]*\)\.\..*/\1/p').`, `offset (\d+)\.`)
@@ -50,7 +52,7 @@ func TestResume(t *testing.T) {
 			shellLine(t, v, tt.setUp+" && kept=by-memory && echo swap-is-o''n", "swap-is-on")
 			id := bootID(t, v)
 			m.Append = root + tt.where(t, v)
-			if err := v.Send("sync; echo 0 > /sys/power/image_size; echo shutdown > /sys/power/disk; echo disk > /sys/power/state; echo awake, kept $kept."); err != nil {
+			if err := v.Send("sync; echo shutdown > /sys/power/disk; echo disk > /sys/power/state; echo awake, kept $kept."); err != nil {
 				t.Fatal(err)
 			}
 			if err := v.WaitExit(2 * time.Minute); err != nil {
