@@ -146,8 +146,8 @@ func (m *Manager) ended(u *unit, status unix.WaitStatus) {
 	u.alive = false
 	switch {
 	case u.state != Stopping:
-		u.ended = Describe(status)
-		u.then = u.outcomeOf(status.Exited() && status.ExitStatus() == 0)
+		u.ended, u.good = Describe(status), status.Exited() && status.ExitStatus() == 0
+		u.then = u.outcomeOf(u.good)
 		u.enter(Stopping)
 	case u.then == toStopped || u.then == toStart:
 		u.ended = Describe(status)
@@ -193,6 +193,8 @@ func (m *Manager) pause(u *unit) {
 	wait, braked := u.pause(now)
 	if braked {
 		m.log.Errorf("%s has ended: %s; started %d times within %v, so the next time is in %v", u.Name, u.ended, u.Brake.Starts, u.Brake.Within, wait)
+	} else if u.good {
+		m.log.Infof("%s has ended; starting it again in %v", u.Name, wait)
 	} else {
 		m.log.Warnf("%s has ended: %s; starting it again in %v", u.Name, u.ended, wait)
 	}
@@ -236,7 +238,7 @@ func (m *Manager) late(u *unit, now time.Time) {
 	switch {
 	case u.state == Starting:
 		m.log.Errorf("%s is not ready after %v (start-timeout)", u.Name, u.StartTimeout)
-		u.ended = "not ready after " + u.StartTimeout.String()
+		u.ended, u.good = "not ready after "+u.StartTimeout.String(), false
 		m.quit(u, u.outcomeOf(false))
 	case u.state == Stopping && !u.killed:
 		m.log.Warnf("%s has not stopped after %v (stop-timeout): killing it", u.Name, u.StopTimeout)
@@ -333,7 +335,7 @@ func (m *Manager) start(u *unit) {
 	})
 	u.again = false
 	if err != nil {
-		u.ended = err.Error()
+		u.ended, u.good = err.Error(), false
 		u.then = u.outcomeOf(false)
 		m.over(u)
 		return

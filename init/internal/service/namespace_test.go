@@ -51,6 +51,10 @@ func play(args []string) {
 		_, err := unix.IoctlGetTermios(0, unix.TCGETS)
 		fmt.Printf("show uid %d gid %d groups %v dir %s oom %s leader %v args %q env %q tty %v\n", os.Getuid(), os.Getgid(), groups,
 			wd, strings.TrimSpace(string(oom)), sid == os.Getpid(), args[1:], os.Environ(), err == nil)
+	case "control": // what terminal it has, and what it reads from it
+		sid, err := unix.IoctlGetInt(0, unix.TIOCGSID)
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		fmt.Printf("controls %v, %v, TERM %s, read %q\n", sid == os.Getpid(), err, os.Getenv("TERM"), line)
 	case "say": // on a descriptor, late
 		time.Sleep(20 * time.Millisecond)
 		fd, _ := strconv.Atoi(args[1])
@@ -117,7 +121,7 @@ func (n *node1) manage(specs ...Spec) {
 		}
 	}
 	must(check(specs))
-	l := &Linux{Logger: klog.New(os.Stdout, cmdline.Warn), Path: "/bin", Console: func() string { return "/dev/tty" }, Cgroup: os.Getenv("CGROUP")}
+	l := &Linux{Logger: klog.New(os.Stdout, cmdline.Warn), Path: "/bin", Term: "vt100", Console: func() string { return "/dev/tty" }, Cgroup: os.Getenv("CGROUP")}
 	l.Prepare(specs)
 	n.m = New(specs, l, l.Logger)
 }
@@ -185,6 +189,8 @@ func (n *node1) play(part string) {
 		}
 		n.until("last", func() bool { return n.state("last") == Done })
 		fmt.Println("ready")
+	case "terminal":
+		n.terminal()
 	case "storm":
 		n.storm()
 	case "family":
@@ -217,6 +223,28 @@ func closed(c <-chan struct{}) bool {
 func processes() int {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	return len(dirs) - 1
+}
+
+// terminal gives a service a pseudo-terminal that its last user has left without echo and lines.
+func (n *node1) terminal() {
+	keys, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	must(err)
+	must(unix.IoctlSetPointerInt(keys, unix.TIOCSPTLCK, 0))
+	number, err := unix.IoctlGetInt(keys, unix.TIOCGPTN)
+	must(err)
+	raw, err := unix.IoctlGetTermios(keys, unix.TCGETS)
+	must(err)
+	raw.Lflag, raw.Oflag = 0, 0
+	must(unix.IoctlSetTermios(keys, unix.TCSETS, raw))
+	n.manage(Spec{Name: "x", Oneshot: true, Args: []string{"control"}, TTY: fmt.Sprint("/dev/pts/", number)})
+	n.m.Start()
+	_, err = unix.Write(keys, []byte("typed\n"))
+	must(err)
+	n.until("end", func() bool { return n.state("x") == Done })
+	var shown [4096]byte
+	length, err := unix.Read(keys, shown[:])
+	must(err)
+	fmt.Printf("shown %q\n", shown[:length])
 }
 
 // storm starts many short services side by side, over and over, while others ask for their status.
@@ -308,6 +336,15 @@ func TestProgramFinds(t *testing.T) {
 	}
 	if !slices.Contains(lines, "kept "+b) || !slices.Contains(lines, "own oom 0") {
 		t.Errorf("printed %q", lines)
+	}
+}
+
+// A service with a terminal controls it, and finds it as it should be.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	want := `shown "typed\r\ncontrols true, <nil>, TERM vt100, read \"typed\\n\"\r\n"`
+	if lines := inNamespace(t, "terminal"); !slices.Contains(lines, want) {
+		t.Errorf("printed %q, want %s", lines, want)
 	}
 }
 

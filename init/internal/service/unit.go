@@ -60,6 +60,7 @@ type unit struct {
 	recent []time.Time   // starts that the brake counts
 	again  bool          // the next start is by itself, so nothing is waited for
 	ended  string        // how the last process ended, for people
+	good   bool          // with status 0, by itself
 
 	waiters []waiter
 }
