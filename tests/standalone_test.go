@@ -17,7 +17,6 @@ import (
 	"hapax/image/qemu"
 	"hapax/tests/internal/debian"
 	"hapax/tests/internal/guest"
-	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
 	"hapax/tests/need"
 )
@@ -26,6 +25,9 @@ import (
 const standaloneServices = `
 mode = "custom"
 modules = ["virtio_pci", "virtio_blk", "virtio_net", "ext4", "af_packet"]
+
+[network]
+dhcp = true
 
 [[service]]
 name = "data"
@@ -71,14 +73,9 @@ type machine struct {
 }
 
 // standalone builds an image with the services of a hapax.toml in one command, and boots it with a disk.
-func standalone(t *testing.T, toml, cmdline string) machine {
+func standalone(t *testing.T, toml string) machine {
 	t.Helper()
 	l, k := needFirst(t)
-	return machine{}.boot(t, l, k, toml, cmdline)
-}
-
-func (m machine) boot(t *testing.T, l *lab.Lab, k debian.Kernel, toml, cmdline string) machine {
-	t.Helper()
 	root, err := l.ProgramRoot(t.Context(), "busybox-static", "dropbear-bin")
 	if err != nil {
 		t.Fatal(err)
@@ -88,10 +85,9 @@ func (m machine) boot(t *testing.T, l *lab.Lab, k debian.Kernel, toml, cmdline s
 		t.Fatal(err)
 	}
 	image := shellImage(t, l, k, "--config", file, "--root", root)
-	m.disk = rootDisk(t, l, func(string) error { return nil }).File
-	m.web, m.ssh = freePort(t), freePort(t)
+	m := machine{disk: rootDisk(t, l, func(string) error { return nil }).File, web: freePort(t), ssh: freePort(t)}
 	m.v = vm.Run(t, l.Logs(), vm.Config{Limit: 5 * time.Minute, Machine: qemu.Machine{
-		Kernel: k.Vmlinuz, Initrd: image, CPUs: 2, Disks: []string{m.disk}, Append: bootArgs + cmdline,
+		Kernel: k.Vmlinuz, Initrd: image, CPUs: 2, Disks: []string{m.disk}, Append: bootArgs,
 		Extra: []string{
 			"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:%s-:80,hostfwd=tcp:%s-:22", m.web, m.ssh),
 			"-device", "virtio-net-pci,netdev=net",
@@ -173,7 +169,7 @@ func TestStandalone(t *testing.T) {
 	if need.Full() {
 		kills = 100
 	}
-	m := standalone(t, standaloneServices, "ip=dhcp")
+	m := standalone(t, standaloneServices)
 	const request = "GET /index.html HTTP/1.0\r\n\r\n"
 	exchange(t, m.web, request, "HTTP/1.1 200 OK\r\n")
 	exchange(t, m.ssh, "", "SSH-2.0-dropbear")
@@ -199,6 +195,10 @@ func TestStandalone(t *testing.T) {
 	}
 	if e := m.run(t, "/sbin/hapaxctl restart writer"); e.Code != 0 {
 		t.Errorf("hapaxctl restart writer: %+v", e)
+	}
+	pid1 := readStatus(ask[string](t, m.Client, guest.Cat, "/proc/1/status"))
+	if t.Logf("process 1 with its services after %d kills: %v", kills, pid1); pid1.threads > maxGuardThreads {
+		t.Errorf("process 1 has %d threads, want at most %d", pid1.threads, maxGuardThreads)
 	}
 	m.powerOff(t)
 	lines := strings.Count(m.onDisk(t, "lines"), "line\n")
@@ -277,7 +277,7 @@ exec = "/bin/busybox"
 args = ["sh", "-c", "while :; do :; done"]
 cpu-max = 0.05
 log = "none"
-`, "")
+`)
 	read := func(file string) string {
 		return strings.TrimSpace(ask[string](t, m.Client, guest.Cat, "/sys/fs/cgroup/hapax/"+file))
 	}
