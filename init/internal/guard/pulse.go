@@ -10,9 +10,11 @@ import (
 // pulseEvery, and killed when it has left pulseMisses questions in a row
 // unanswered. If a thread in the kernel keeps what is left of it for longer than
 // killGrace, another is started beside that: it can do nothing any more.
+//
+// A minute, for one on a machine of 255 emulated processors is slow and no more.
 const (
 	pulseEvery  = 10 * time.Second
-	pulseMisses = 3
+	pulseMisses = 6
 	killGrace   = 2 * time.Second
 )
 

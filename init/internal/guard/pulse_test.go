@@ -9,7 +9,7 @@ import (
 	"hapax/init/internal/switchroot"
 )
 
-// F1: an engine that leaves three questions unanswered is killed; one that
+// F1: an engine that leaves six questions unanswered is killed; one that
 // answers is not.
 func TestF1Pulse(t *testing.T) {
 	t.Parallel()
