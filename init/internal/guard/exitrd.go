@@ -82,8 +82,8 @@ func (g *guard) layered(root string) bool {
 	}
 	dev := uint64(st.Dev)
 	dir := "/sys/dev/block/" + strconv.Itoa(int(unix.Major(dev))) + ":" + strconv.Itoa(int(unix.Minor(dev)))
-	for _, sign := range []string{"dm", "loop/backing_file", "../dm", "../loop/backing_file"} { // .. is the disk of a partition
-		if _, err := os.Stat(filepath.Join(dir, sign)); err == nil {
+	for _, sign := range []string{"/dm", "/loop/backing_file", "/../dm", "/../loop/backing_file"} { // .. is the disk of a partition
+		if _, err := os.Stat(dir + sign); err == nil { // not joined: dir is a link
 			return true
 		}
 	}
