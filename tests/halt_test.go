@@ -22,7 +22,6 @@ type exit struct {
 	reason string // of QEMU's SHUTDOWN event
 }
 
-// exits lists them. Those that make test tries come first.
 func exits() []exit {
 	send := func(command, argument string) func(*testing.T, *vm.VM, guest.Client) {
 		return func(t *testing.T, v *vm.VM, _ guest.Client) {
@@ -80,15 +79,12 @@ func stays(t *testing.T, l *lab.Lab, m qemu.Machine) (*vm.VM, guest.Client) {
 }
 
 // TestShutdown ends a machine that stays in its initramfs in every way there is. The kernel does what was asked for, and PID 1
-// does not die of it.
+// does not die of it. In make test TestAbuse presses the power button.
 func TestShutdown(t *testing.T) {
+	need.Time(t)
 	l, k := needFirst(t)
 	image := shellImage(t, l, k, "--mode", "universal", "--modules", "pvpanic_mmio")
-	all := exits()
-	if !need.Full() {
-		all = all[:2]
-	}
-	for _, tt := range all {
+	for _, tt := range exits() {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			v, c := stays(t, l, qemu.Machine{Kernel: k.Vmlinuz, Initrd: image, Append: judged, Extra: pvpanic})
