@@ -128,3 +128,22 @@ func ended(t *testing.T, v *vm.VM, reason string) {
 	}
 	noPanic(t, v)
 }
+
+// TestPanicIsSeen lets a kernel panic, so that it is known what noPanic looks for.
+func TestPanicIsSeen(t *testing.T) {
+	need.Time(t)
+	l, k := needFirst(t)
+	image := shellImage(t, l, k, "--mode", "custom", "--modules", "pvpanic_mmio")
+	v := vm.Run(t, l.Logs(), vm.Config{Panics: true, Machine: qemu.Machine{
+		Kernel: k.Vmlinuz, Initrd: image, Append: judged, Extra: pvpanic,
+	}})
+	client(t, v, time.Minute)
+	if err := v.Send(guest.Write + " /proc/sysrq-trigger c"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	if _, err := v.QMP.WaitEvent(ctx, 0, "GUEST_PANICKED", nil); err != nil {
+		t.Error(err)
+	}
+}
