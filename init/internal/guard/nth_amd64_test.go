@@ -204,7 +204,7 @@ func TestE9NthCallFails(t *testing.T) {
 					break
 				}
 				switch {
-				case end == "exit status 0" && strings.Contains(output, "new init: up"):
+				case strings.Contains(output, "new init: up"): // whose own end does not matter
 					ends["the root's init runs"]++
 				case end == "signal SIGHUP":
 					ends["PID 1 has rebooted when told to"]++
