@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,11 +43,32 @@ func (l *Lab) RootDisk(ctx context.Context, file, uuid string, fill func(root st
 	if err := fill(dir); err != nil {
 		return Disk{}, err
 	}
-	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-U", uuid, "-L", "hapax-test", "-d", dir, file, "32M").CombinedOutput()
+	size, err := sizeFor(dir)
+	if err != nil {
+		return Disk{}, err
+	}
+	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-U", uuid, "-L", "hapax-test", "-d", dir, file, size).CombinedOutput()
 	if err != nil {
 		return Disk{}, fmt.Errorf("mkfs.ext4 %s: %w: %s", file, err, out)
 	}
 	return Disk{File: file, UUID: uuid}, nil
+}
+
+// sizeFor returns a size, as mkfs.ext4 takes it, for a file system with the files of a folder and some more: 32 MiB if they are few.
+func sizeFor(dir string) (string, error) {
+	var total int64
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			total += info.Size() + 4096
+		}
+		return err
+	})
+	const mebibyte, spare = 1 << 20, 24 << 20
+	return fmt.Sprintf("%dM", max(32, (total+total/4+spare)/mebibyte)), err
 }
 
 // InstallGuest copies the guest program to a path.
