@@ -81,8 +81,8 @@ func TestForeignRoot(t *testing.T) {
 	}
 }
 
-// arm64Root downloads packages of another architecture and unpacks them. apt gets a state of its own, so the system's stays
-// what it is.
+// arm64Root downloads packages of another architecture and unpacks them, in the place of a kernel's metapackage the kernel. apt
+// gets a state of its own, so the system's stays what it is.
 func arm64Root(t *testing.T, packages ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -98,17 +98,30 @@ func arm64Root(t *testing.T, packages ...string) string {
 			t.Fatal(err)
 		}
 	}
-	run := func(name string, args ...string) {
+	run := func(name string, args ...string) string {
 		t.Helper()
 		var errs bytes.Buffer
 		cmd := exec.CommandContext(t.Context(), name, args...)
 		cmd.Dir, cmd.Stderr = dir, &errs
 		cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(dir, "apt.conf"))
-		if err := cmd.Run(); err != nil {
+		out, err := cmd.Output()
+		if err != nil {
 			t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, &errs)
 		}
+		return string(out)
 	}
 	run("apt-get", "-q", "update")
+	packages = slices.Clone(packages)
+	for i, name := range packages {
+		if !strings.HasPrefix(name, "linux-image-") {
+			continue
+		}
+		for line := range strings.Lines(run("apt-cache", "depends", name)) { // a metapackage
+			if dep, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {
+				packages[i] = "linux-image-" + dep
+			}
+		}
+	}
 	run("apt-get", append([]string{"-q", "download"}, packages...)...)
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil || len(debs) != len(packages) {

@@ -64,6 +64,7 @@ func tools() []tool {
 		{"lzop", "lzop", false},
 		{"kernel-install", "systemd", false},
 		{"qemu-aarch64-static", "qemu-user-static", false}, // runs init/entry_arm64.s
+		{"qemu-system-aarch64", "qemu-system-arm", false},  // boots images for arm64
 		// What images that firmware starts are compared with.
 		{"/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "systemd-boot-efi", false},
 		{"/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so", "libengine-pkcs11-openssl", false},
