@@ -23,7 +23,10 @@
 #define SYS_socket     41
 #define SYS_connect    42
 #define SYS_sendmsg    46
+#define SYS_prctl      157
 #define SYS_exit_group 231
+
+#define PR_SET_THP_DISABLE 41
 
 TEXT hapax_start(SB),NOSPLIT|NOFRAME,$0
 	MOVQ SP, R12
@@ -191,4 +194,11 @@ close:
 	SYSCALL
 runtime:
 	MOVQ R12, SP
+	MOVL $SYS_prctl, AX // no huge pages: see package slim
+	MOVL $PR_SET_THP_DISABLE, DI
+	MOVL $1, SI
+	XORL DX, DX
+	XORL R10, R10
+	XORL R8, R8
+	SYSCALL
 	JMP  _rt0_amd64_linux(SB)

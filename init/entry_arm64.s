@@ -9,9 +9,12 @@
 #define SYS_close      57
 #define SYS_read       63
 #define SYS_exit_group 94
+#define SYS_prctl      167
 #define SYS_socket     198
 #define SYS_connect    203
 #define SYS_sendmsg    211
+
+#define PR_SET_THP_DISABLE 41
 
 TEXT hapax_start(SB),NOSPLIT|NOFRAME,$0
 	MOVD RSP, R19
@@ -178,4 +181,11 @@ close:
 	SVC
 runtime:
 	MOVD R19, RSP
+	MOVD $SYS_prctl, R8 // no huge pages: see package slim
+	MOVD $PR_SET_THP_DISABLE, R0
+	MOVD $1, R1
+	MOVD ZR, R2
+	MOVD ZR, R3
+	MOVD ZR, R4
+	SVC
 	JMP  _rt0_arm64_linux(SB)

@@ -11,6 +11,7 @@ import (
 	"hapax/init/internal/applet"
 	"hapax/init/internal/engine"
 	"hapax/init/internal/guard"
+	"hapax/init/internal/slim"
 )
 
 func main() { os.Exit(run(os.Getpid(), os.Args)) }
@@ -23,6 +24,9 @@ func run(pid int, args []string) int {
 		return guard.Exit(args)
 	case pid == 1:
 		return guard.Run(args[1:])
+	}
+	slim.Allow()
+	switch {
 	case applet.Named(args[0]):
 		return applet.Run(args)
 	case len(args) > 1 && applet.Named(args[1]): // init modprobe ...

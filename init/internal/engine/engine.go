@@ -32,6 +32,7 @@ import (
 	"hapax/init/internal/handoff"
 	"hapax/init/internal/klog"
 	"hapax/init/internal/report"
+	"hapax/init/internal/slim"
 	"hapax/modload"
 	"hapax/uevent"
 )
@@ -118,6 +119,7 @@ func newEngine() *engine {
 func Run(fd int) int {
 	e := newEngine()
 	e.clock.Engine = report.Now()
+	slim.Start()
 	fault.At("start")
 	raw, err := os.ReadFile("/proc/cmdline")
 	e.cmdline = string(raw)
@@ -346,6 +348,7 @@ func (e *engine) checkSettled() {
 	if first && e.hunt == nil {
 		e.announce()
 		e.tell(handoff.Settled, "")
+		slim.Trim() // there is no root to hand over to: this one stays, and the collector has nothing to wake for
 	}
 }
 

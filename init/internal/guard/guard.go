@@ -33,6 +33,7 @@ import (
 	"hapax/init/internal/mnt"
 	"hapax/init/internal/service"
 	"hapax/init/internal/shutdown"
+	"hapax/init/internal/slim"
 	"hapax/init/internal/switchroot"
 )
 
@@ -141,6 +142,7 @@ func run(args []string, out outside) int {
 	runtime.GOMAXPROCS(1) // there is nothing here to do in parallel
 	debug.SetMemoryLimit(memoryLimit)
 	mountErrs := mnt.Apply(mnt.Kernel(), "/", mnt.Early())
+	slim.Start()
 	raw, err := out.cmdline()
 	// The kernel drops more than 10 lines per 5 s from user space otherwise.
 	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0)
@@ -240,9 +242,7 @@ func (g *guard) message(m handoff.Message) {
 		g.rootMounted(m.Text)
 	case handoff.Settled:
 		g.settled()
-		if err := slim(); err != nil { // this one stays
-			g.log.Debugf("%v", err)
-		}
+		slim.Trim() // this one stays
 	case handoff.Rescue:
 		g.rescue(m.Text)
 	case handoff.Break:

@@ -97,12 +97,17 @@ func (s session) ask() error {
 	return s.run()
 }
 
-// quiet has the terminal show nothing of what is typed, and send no signals for it.
+// quiet has the terminal show nothing of what is typed, send no signals for it, and not stop at ^S: with its output stopped and
+// its input full it would never come to the ^Q behind that.
 func (s session) quiet(t unix.Termios) error {
 	t.Lflag &^= unix.ECHO | unix.ECHOE | unix.ECHOK | unix.ECHONL | unix.ISIG
 	t.Lflag |= unix.ICANON
+	t.Iflag &^= unix.IXON | unix.IXOFF | unix.IXANY
 	t.Iflag |= unix.ICRNL
-	return unix.IoctlSetTermios(int(s.tty.Fd()), unix.TCSETSF, &t)
+	if err := unix.IoctlSetTermios(int(s.tty.Fd()), unix.TCSETSF, &t); err != nil {
+		return err
+	}
+	return unix.IoctlSetInt(int(s.tty.Fd()), unix.TCXONC, unix.TCOON) // somebody may have stopped it before
 }
 
 // once asks once. An empty line, the end of the input and a line that is too long are wrong passwords, and are no work.
