@@ -62,7 +62,7 @@ func typeUntil(t *testing.T, v *vm.VM, keys, text string) {
 			t.Fatal(err)
 		}
 	}
-	t.Fatalf("%q is typed and nothing says %q", keys, text)
+	t.Fatalf("%.20q is typed and nothing says %q", keys, text)
 }
 
 // TestRescueNone has a shell in the image, for scripts, and gives it to nobody: not at rd.break= and not when the boot fails.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -69,7 +70,8 @@ func (s session) ask() error {
 	if err := s.quiet(*before); err != nil {
 		return err
 	}
-	if n := s.wrong(); n > 0 { // those of an earlier process
+	n := s.wrong() // of an earlier process
+	if n > 0 {
 		s.pause(delay(n))
 	}
 	for {
@@ -84,8 +86,8 @@ func (s session) ask() error {
 		if right {
 			break
 		}
-		n := s.wrong() + 1
-		_ = os.WriteFile(s.tries, []byte(strconv.Itoa(n)), 0o600)
+		n++
+		s.remember(n)
 		fmt.Fprintf(s.tty, "\r\nhapax: wrong; %v until the next try\r\n", delay(n))
 		s.pause(delay(n))
 	}
@@ -127,6 +129,12 @@ func (s session) once(h hash) (right bool, err error) {
 		return false, nil
 	}
 	return h.fits(line[:n-1]), nil
+}
+
+// remember keeps the number of wrong passwords for a later process. At rd.break=cmdline nobody has made the folder yet.
+func (s session) remember(n int) {
+	_ = os.MkdirAll(filepath.Dir(s.tries), 0o755)
+	_ = os.WriteFile(s.tries, []byte(strconv.Itoa(n)), 0o600) // without it this process counts all the same
 }
 
 // wrong returns the number of wrong passwords in a row. Without the file that is none.

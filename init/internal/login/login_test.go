@@ -104,7 +104,7 @@ func newSession(t *testing.T) (s session, m *terminal, waits *[]time.Duration, r
 		}
 	}()
 	dir := t.TempDir()
-	s = session{tty: slave, file: filepath.Join(dir, "rescue"), tries: filepath.Join(dir, "tries")}
+	s = session{tty: slave, file: filepath.Join(dir, "rescue"), tries: filepath.Join(dir, "run/tries")}
 	if err := os.WriteFile(s.file, []byte(phc("right")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -162,10 +162,29 @@ func TestPassword(t *testing.T) {
 	}
 }
 
+// Without a place for the number it is counted all the same.
+func TestNoPlaceForTries(t *testing.T) {
+	t.Parallel()
+	s, m, waits, _ := newSession(t)
+	s.tries = "/proc/nowhere/tries"
+	done := make(chan error)
+	go func() { done <- s.ask() }()
+	for i, text := range []string{"wrong\r", "wrong\r", "right\r"} {
+		m.answer(t, i+1, text)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if want := []time.Duration{time.Second, 2 * time.Second}; !slices.Equal(*waits, want) {
+		t.Errorf("waits %v, want %v", *waits, want)
+	}
+}
+
 // Who hangs up and comes back waits as long as before.
 func TestTriesAreKept(t *testing.T) {
 	t.Parallel()
 	s, m, waits, reached := newSession(t)
+	s.remember(1) // which makes the folder
 	for text, want := range map[string]time.Duration{"3": 4 * time.Second, "9": longest, "nonsense": longest, "-1": longest} {
 		if err := os.WriteFile(s.tries, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
