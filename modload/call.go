@@ -79,7 +79,7 @@ func (s *Scheduler) Do(ctx context.Context, c Call) ([]Outcome, error) {
 	}
 	q := s.place(c, hits)
 	s.start(0)
-	if c.express() {
+	if c.express() && len(q.waits) > 0 { // outcomes takes it off the list
 		s.enlist(q)
 	}
 	s.unlock()

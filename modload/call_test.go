@@ -189,6 +189,31 @@ func TestUpcallsDoNotQueue(t *testing.T) {
 	})
 }
 
+// A request for what nobody knows is answered and forgotten: nothing goes on looking whom it may wait for.
+func TestUnknownUpcallIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		k := modloadtest.NewKernel(t)
+		k.Delay("slow", time.Hour)
+		s := modload.New(modload.Options{
+			Index: new(modloadtest.Index).Add("slow"), Load: k.Load,
+			Asking: func(string) bool { looks++; return false }, // asked about each module that is being inserted
+		})
+		s.Request("slow", modload.Origin{Kind: modload.Coldplug})
+		synctest.Wait()
+		if _, err := s.Do(t.Context(), modload.Call{Query: "unknown", Origin: modload.Origin{Kind: modload.Upcall}}); !errors.Is(err, modload.ErrNotFound) {
+			t.Errorf("unknown module: %v", err)
+		}
+		time.Sleep(10 * time.Minute)
+		if looks != 0 {
+			t.Errorf("%d looks at the kernel for a request that has been answered", looks)
+		}
+		time.Sleep(time.Hour)
+		settle(t, s)
+	})
+}
+
 // A module is usable for the kernel as soon as its add event has come.
 func TestUpcallEndsWithTheAddEvent(t *testing.T) {
 	t.Parallel()
