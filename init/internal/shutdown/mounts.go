@@ -102,17 +102,17 @@ func (c *closer) takeApart() {
 // pass reports whether it has changed anything.
 func (c *closer) pass(force bool) (progress bool) {
 	for _, m := range c.mounts() {
-		if c.limited("unmount "+m.point, func() error { return c.Unmount(m.point, force) }) {
+		if c.limited("unmount "+m.point, force, func() error { return c.Unmount(m.point, force) }) {
 			progress = true
 		}
 	}
 	for _, area := range c.swaps() {
-		if c.limited("swapoff "+area, func() error { return c.Swapoff(area) }) {
+		if c.limited("swapoff "+area, force, func() error { return c.Swapoff(area) }) {
 			progress = true
 		}
 	}
 	for _, d := range c.devices() {
-		if c.limited("detach "+d, func() error { return c.Detach(d) }) {
+		if c.limited("detach "+d, force, func() error { return c.Detach(d) }) {
 			progress = true
 		}
 	}
@@ -129,7 +129,7 @@ func (c *closer) protect() {
 		if m.readOnly || m.inMemory() || m.point != "/" && m.stays() || c.stuck["unmount "+m.point] {
 			continue
 		}
-		if c.limited("make read-only "+m.point, func() error { return c.ReadOnly(m.point) }) {
+		if c.limited("make read-only "+m.point, true, func() error { return c.ReadOnly(m.point) }) {
 			c.logf("%s could not be unmounted; it is read-only now", m.point)
 		}
 	}

@@ -146,8 +146,9 @@ func (c *closer) argument(m Method) string {
 }
 
 // limited runs call, which may never return, and reports whether it succeeded.
-// The error of a call is logged once for each name.
-func (c *closer) limited(name string, call func() error) bool {
+// With last its error is logged, once for each name: before, a later pass may
+// succeed.
+func (c *closer) limited(name string, last bool, call func() error) bool {
 	if c.stuck[name] {
 		return false
 	}
@@ -157,7 +158,7 @@ func (c *closer) limited(name string, call func() error) bool {
 	defer timer.Stop()
 	select {
 	case err := <-done:
-		if err != nil && !c.quiet[name] {
+		if err != nil && last && !c.quiet[name] {
 			c.quiet[name] = true
 			c.logf("%s: %v", name, err)
 		}
