@@ -35,12 +35,9 @@ func TestRescuePassword(t *testing.T) {
 	typeUntil(t, v, "not this\n", "hapax: wrong; 1s")
 	keys := make([]byte, 10_000)
 	_, _ = rand.NewChaCha8([32]byte{8}).Read(keys)
-	for _, held := range []struct{ keys, wait string }{
-		{strings.Repeat("\n", 1000), "2s"}, {strings.Repeat("\x03", 1000) + "\n", "4s"}, {strings.Repeat("\x04", 1000), "8s"},
-		{string(keys) + "\n", "16s"}, // there is a ^S among them
-	} {
-		typeUntil(t, v, held.keys, "hapax: wrong; "+held.wait)
-	}
+	held := strings.Repeat("\n", 1000) + strings.Repeat("\x03", 1000) + "\n" + strings.Repeat("\x04", 1000)
+	typeUntil(t, v, held, "hapax: wrong; 2s")
+	typeUntil(t, v, string(keys)+"\n", "hapax: wrong; 4s") // there is a ^S among them
 	for _, line := range v.Lines() {
 		if strings.Contains(line.Text, guest.Ready) {
 			t.Fatalf("a shell without the password: %s", line.Text)
