@@ -25,6 +25,9 @@ func stormPath(name string) string { return "/" + guest.StormDir + "/" + name }
 func storm(name string) {
 	var took guest.Storm
 	err := beginAccount()
+	if err == nil && name != guest.Hapax && name != guest.Oracle {
+		err = os.Symlink("/bin/kmod", "/"+guest.Modprober)
+	}
 	if err == nil {
 		switch name {
 		case guest.Hapax:
@@ -109,7 +112,7 @@ func modprobeAll() (guest.Storm, error) {
 			took.Settled = monotonic()
 			return took, err
 		}
-		if err := command("/sbin/modprobe", append([]string{"-a", "-b", "-q"}, fresh...)...); err != nil {
+		if err := command("/"+guest.Modprober, append([]string{"-a", "-b", "-q"}, fresh...)...); err != nil {
 			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
 				return took, err
 			}

@@ -15,6 +15,10 @@ const (
 	StormInit = StormDir + "/guest"
 	StormRole = "storm-"
 	Watcher   = "watch-memory" // the argument with which the program watches the memory
+
+	// Modprober is what the kernel starts for a module that it wants itself. The image has none, for a kernel asks before
+	// there is a PID 1, and those calls would be counted as the contender's; the guest makes it for those that rely on it.
+	Modprober = "sbin/modprobe"
 )
 
 // The contenders. All of them but hapax announce a Storm under the name "storm" when they have settled.

@@ -85,7 +85,7 @@ func (l *Lab) contenders(ctx context.Context, program string) (*tree, error) {
 	t.file(filepath.Join(guest.StormDir, "oracle"), oracle)
 	t.file(filepath.Join(guest.StormDir, "busybox"), filepath.Join(busybox.Root, "bin/busybox"))
 	for _, p := range pkgs[:2] {
-		t.folder(p.Root, ".", inUdevdImage)
+		t.folder(p.Root, ".", func(name string) bool { return name != guest.Modprober && inUdevdImage(name) })
 	}
 	t.libraries(pkgs)
 	return t, t.err

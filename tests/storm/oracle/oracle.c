@@ -2,8 +2,6 @@
  * The oracle of the storm bench: it is told the files of the modules in the order of their dependencies and inserts
  * them one after the other, which is the least that loading them costs. It is C so that no runtime adds to that, and
  * because the loader of hapax is to be the only place in the Go sources that calls finit_module.
- *
- * A module that is there already is as good: Debian's 6.12 asks for cryptd by itself, before anybody could.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +26,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		int fd = open(argv[i], O_RDONLY | O_CLOEXEC);
 
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", is_plain(argv[i]) ? 0 : COMPRESSED_FILE) < 0 && errno != EEXIST)) {
+		if (fd < 0 || syscall(SYS_finit_module, fd, "", is_plain(argv[i]) ? 0 : COMPRESSED_FILE) < 0) {
 			fprintf(stderr, "%s: %s\n", argv[i], strerror(errno));
 			failed = 1;
 		}
