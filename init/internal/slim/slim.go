@@ -19,7 +19,7 @@ import (
 
 // Start is to be called once /proc is mounted, before anything is started.
 func Start() {
-	for _, m := range mappings() {
+	for _, m := range mappings("/proc/self/maps") {
 		if m.anonymous && m.perms == "rw-p" {
 			m.advise(unix.MADV_NOHUGEPAGE)
 		}
@@ -36,20 +36,32 @@ func Allow() { _ = unix.Prctl(unix.PR_SET_THP_DISABLE, 0, 0, 0, 0) }
 // what is needed again is found in the kernel's cache.
 func Trim() {
 	debug.FreeOSMemory()
-	for _, m := range mappings() {
-		if !m.anonymous && m.perms[1] == '-' { // what is written to must not be let go
+	for _, m := range mappings("/proc/self/smaps") {
+		if !m.anonymous && m.clean && m.perms[1] == '-' {
 			m.advise(unix.MADV_DONTNEED)
 		}
 	}
 }
 
-// mappings returns the address space of this process, or nothing if there is no
-// /proc.
-func mappings() []mapping {
-	text, _ := os.ReadFile("/proc/self/maps")
+// mappings returns the address space of this process from maps or smaps of
+// proc(5), or nothing if there is no such file.
+func mappings(file string) []mapping {
+	text, _ := os.ReadFile(file)
+	return parse(string(text))
+}
+
+func parse(text string) []mapping {
 	var all []mapping
-	for line := range strings.Lines(string(text)) {
-		if m, ok := parseMapping(line); ok {
+	skipped := true
+	for line := range strings.Lines(text) {
+		if key, value, ok := strings.Cut(line, ": "); ok && !strings.Contains(key, " ") {
+			if key == "Anonymous" && !skipped {
+				all[len(all)-1].clean = strings.TrimSpace(value) == "0 kB"
+			}
+			continue
+		}
+		m, ok := parseMapping(line)
+		if skipped = !ok; ok {
 			all = append(all, m)
 		}
 	}
@@ -61,6 +73,10 @@ type mapping struct {
 	begin, end uintptr
 	perms      string // such as "rw-p"
 	anonymous  bool   // no file is behind it
+
+	// clean says that the file has all that is in memory. That a mapping is read-only now is no proof: a dynamic linker
+	// writes addresses into it before. Only smaps tells.
+	clean bool
 }
 
 // parseMapping reads a line of /proc/PID/maps. It reports false for those that
@@ -77,7 +93,7 @@ func parseMapping(line string) (m mapping, ok bool) {
 	if err != nil || err2 != nil || b >= e {
 		return mapping{}, false
 	}
-	return mapping{uintptr(b), uintptr(e), f[1], f[4] == "0"}, true
+	return mapping{begin: uintptr(b), end: uintptr(e), perms: f[1], anonymous: f[4] == "0"}, true
 }
 
 // advise tells the kernel what is to become of a mapping. It is advice: what an
