@@ -2,6 +2,7 @@ package tests
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -118,12 +119,19 @@ func cdrom(file string) []string {
 	return []string{"-drive", "if=none,id=cd,format=raw,media=cdrom,readonly=on,file=" + file, "-device", "ide-cd,drive=cd"}
 }
 
-// TestFormatUKI starts a unified kernel image as firmware does.
+// TestFormatUKI starts a unified kernel image, with all sections that it may have, as firmware does.
 func TestFormatUKI(t *testing.T) {
 	l, k := needFirst(t)
 	f := openFirmware(t, l)
 	m := f.machine(t, false)
-	m.Kernel = formatImage(t, l, k, f, "uki")
+	dir := t.TempDir()
+	splash, sbat := filepath.Join(dir, "splash.bmp"), filepath.Join(dir, "sbat")
+	// A picture of two dots: headers of 14 and 40 bytes, then lines of three bytes for each dot, padded to four.
+	bmp := append([]byte("BM\x3e\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x18\x00"), make([]byte, 24+8)...)
+	if err := errors.Join(os.WriteFile(splash, bmp, 0o600), os.WriteFile(sbat, []byte("hapax,1,hapax,hapax,1,none\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m.Kernel = formatImage(t, l, k, f, "uki", "--splash", splash, "--sbat", sbat)
 	checkCmdline(t, client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute))
 }
 
@@ -184,6 +192,29 @@ func TestFormatSecureDisk(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFormatSecureLoaders starts disks on which systemd-boot comes first, on a machine that enforces Secure Boot: the loader, what it
+// starts, and the kernel of an entry are signed.
+func TestFormatSecureLoaders(t *testing.T) {
+	need.Time(t)
+	l, k := needFirst(t)
+	f := openFirmware(t, l)
+	for _, layout := range image.Layouts() {
+		t.Run(string(layout), func(t *testing.T) {
+			flags := append(f.signing(t), "--boot-loader", f.Loader, "--layout", string(layout))
+			if layout == image.LayoutBLS {
+				flags = append(flags, "--stub=")
+			}
+			m := f.machine(t, true)
+			m.Disks = []string{formatImage(t, l, k, f, "disk", flags...)}
+			v := vm.Run(t, l.Logs(), vm.Config{Machine: m})
+			if _, err := v.WaitLine(time.Minute, "UEFI Secure Boot is enabled"); err != nil {
+				t.Fatal(err)
+			}
+			checkCmdline(t, client(t, v, time.Minute))
+		})
+	}
 }
 
 // TestFormatMatrix boots one root with every format in every compression: an initramfs beside its kernel, as SeaBIOS has them from
