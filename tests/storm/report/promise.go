@@ -37,13 +37,13 @@ func (f *File) Verdicts(r *Run) []Verdict {
 		all = append(all, sameModules(r, udevd))
 	}
 	if oracle := f.peer(r, guest.Oracle); oracle != nil {
-		ratio := r.Seconds / max(oracle.Seconds, 1e-9)
+		if ratio, ok := f.ofOracle(r); ok {
+			all = append(all, Verdict{Promise: fmt.Sprintf("time at most %.2f times that of the oracle", timeBound), Kept: ratio <= timeBound,
+				Found: fmt.Sprintf("%.2f s, oracle %.2f s: %.2f times", r.Seconds, oracle.Seconds, ratio)})
+		}
 		less := 1 - float64(r.Use.Free)/float64(max(oracle.Use.Free, 1))
-		all = append(all,
-			Verdict{Promise: fmt.Sprintf("time at most %.2f times that of the oracle", timeBound), Kept: ratio <= timeBound,
-				Found: fmt.Sprintf("%.2f s, oracle %.2f s: %.2f times", r.Seconds, oracle.Seconds, ratio)},
-			Verdict{Promise: fmt.Sprintf("free memory within %.0f %% of the oracle's", 100*memoryBound), Kept: less <= memoryBound,
-				Found: fmt.Sprintf("%.1f MB, oracle %.1f MB: %.2f %% less", mb(r.Use.Free), mb(oracle.Use.Free), 100*less)})
+		all = append(all, Verdict{Promise: fmt.Sprintf("free memory within %.0f %% of the oracle's", 100*memoryBound), Kept: less <= memoryBound,
+			Found: fmt.Sprintf("%.1f MB, oracle %.1f MB: %.2f %% less", mb(r.Use.Free), mb(oracle.Use.Free), 100*less)})
 	}
 	return all
 }

@@ -155,6 +155,15 @@ func (f *File) peer(r *Run, contender string) *Run {
 	return nil
 }
 
+// ofOracle returns by how much r took longer than the oracle on the same machine. Times of two clocks are no ratio.
+func (f *File) ofOracle(r *Run) (ratio float64, ok bool) {
+	o := f.peer(r, guest.Oracle)
+	if o == nil || o.Seconds <= 0 || o.Counted != r.Counted {
+		return 0, false
+	}
+	return r.Seconds / o.Seconds, true
+}
+
 // Account enters the kernel's own account, "" for none.
 func (r *Run) Account(text string) error {
 	if text == "" {

@@ -182,3 +182,23 @@ func TestAccount(t *testing.T) {
 		t.Error("Account of nonsense gives no error")
 	}
 }
+
+// A time that counted instructions and one of the host's clock are not compared.
+func TestTwoClocks(t *testing.T) {
+	t.Parallel()
+	hapax := &Run{Kernel: "k", CPUs: 8, Contender: guest.Hapax, Seconds: 3, Counted: true}
+	oracle := &Run{Kernel: "k", CPUs: 8, Contender: guest.Oracle, Seconds: 2, Counted: true}
+	f := &File{Runs: []*Run{hapax, oracle}}
+	if ratio, ok := f.ofOracle(hapax); !ok || ratio != 1.5 {
+		t.Errorf("ratio = %v, %v, want 1.5", ratio, ok)
+	}
+	oracle.Counted = false
+	if ratio, ok := f.ofOracle(hapax); ok {
+		t.Errorf("ratio of two clocks = %v", ratio)
+	}
+	for _, v := range f.Verdicts(hapax) {
+		if strings.Contains(v.Promise, "time at most") {
+			t.Errorf("judged: %+v", v)
+		}
+	}
+}

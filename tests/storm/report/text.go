@@ -31,8 +31,8 @@ var columns = []struct {
 	}},
 	{"s to settled", func(_ *File, r *Run) string { return fmt.Sprintf("%.2f", r.Seconds) }},
 	{"x oracle", func(f *File, r *Run) string {
-		if o := f.peer(r, guest.Oracle); o != nil && o.Seconds > 0 {
-			return fmt.Sprintf("%.2f", r.Seconds/o.Seconds)
+		if ratio, ok := f.ofOracle(r); ok {
+			return fmt.Sprintf("%.2f", ratio)
 		}
 		return "-"
 	}},
