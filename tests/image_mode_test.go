@@ -41,7 +41,8 @@ func TestMachineModes(t *testing.T) {
 		t.Helper()
 		v := vm.Run(t, l.Logs(), vm.Config{Name: mode, Machine: qemu.Machine{
 			Kernel: k.Vmlinuz, Initrd: image, CPUs: 1, Disks: []string{root},
-			Append: bootArgs + "hapax.report=console rw root=UUID=" + rootUUID,
+			// The delay is for the modules that the root does not need: what has not begun when it is there is left to it.
+			Append: bootArgs + "hapax.report=console rootdelay=5 rw root=UUID=" + rootUUID,
 			Extra: []string{
 				"-smbios", "type=1,serial=" + modeSerial + ",uuid=" + rootUUID, "-smbios", "type=2,serial=" + modeSerial,
 				"-blockdev", "driver=null-co,node-name=spare,size=1048576,read-zeroes=on", "-device", "nvme,drive=spare,serial=" + modeSerial,
