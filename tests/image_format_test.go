@@ -131,8 +131,10 @@ func TestFormatUKI(t *testing.T) {
 	if err := errors.Join(os.WriteFile(splash, bmp, 0o600), os.WriteFile(sbat, []byte("hapax,1,hapax,hapax,1,none\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	m.Kernel = formatImage(t, l, k, f, "uki", "--splash", splash, "--sbat", sbat)
-	checkCmdline(t, client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute))
+	m.Kernel = formatImage(t, l, k, f, "uki", "--splash", splash, "--sbat", sbat, "--microcode", microcodeFolder(t))
+	c := client(t, vm.Run(t, l.Logs(), vm.Config{Machine: m}), time.Minute)
+	checkCmdline(t, c)
+	checkMicrocode(t, c) // the stub is older than .ucode, so it lies in front of the initramfs
 }
 
 // TestFormatISO starts a CD.

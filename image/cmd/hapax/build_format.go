@@ -17,7 +17,8 @@ func addFormatFlags(cmd *cobra.Command, spec *image.Spec) {
 	flags.StringVar(&spec.Splash, "splash", "", "BMP picture `FILE` that the stub shows")
 	flags.StringVar(&spec.SBAT, "sbat", "", "add the SBAT lines of `FILE` to those of the stub")
 	flags.StringArrayVar(&spec.BootProfiles, "boot-profile", nil,
-		"add a choice to the boot menu, `ID[:TITLE]=CMDLINE` (repeatable; needs the stub of systemd 257)")
+		"add a choice to the boot menu, `ID[:TITLE]=CMDLINE`; the first is the default, and one without command line has that of --cmdline "+
+			"(repeatable; needs the stub of systemd 257)")
 	flags.StringVar(&spec.SignKey, "sign-key", "", "sign for Secure Boot with the RSA key `FILE|pkcs11:URI`")
 	flags.StringVar(&spec.SignCert, "sign-cert", "", "certificate `FILE` of the key, PEM")
 	flags.StringVar(&spec.SignModule, "pkcs11-module", "", "shared library `FILE` that speaks to the token with the key")

@@ -67,6 +67,27 @@ func (l *Lab) EFI(ctx context.Context) (EFI, error) {
 	}, nil
 }
 
+// Newer is what systemd of a release after that of the tests brings for UEFI: its stub knows sections that theirs ignores.
+type Newer struct{ Stub, Loader string }
+
+// NewerStub fetches systemd-boot of Debian's release after debianSuite, systemd 257.
+func (l *Lab) NewerStub(ctx context.Context) (Newer, error) {
+	const suite, folder = "trixie", "/usr/lib/systemd/boot/efi/"
+	fetch := func(name string) (string, error) {
+		return l.kept(filepath.Join(l.debianRoots(), suite+"-"+name), func(tmp string) error {
+			args := append(mmdebstrapArgs(), "--variant=extract", "--format=null", "--include=systemd-boot-efi",
+				fmt.Sprintf(`--extract-hook=cp "$1%s" %s`, folder+name, tmp))
+			return run(ctx, "mmdebstrap", append(args, suite, "/dev/null")...)
+		})
+	}
+	stub, err := fetch("linuxx64.efi.stub")
+	if err != nil {
+		return Newer{}, err
+	}
+	loader, err := fetch("systemd-bootx64.efi")
+	return Newer{stub, loader}, err
+}
+
 // WriteESP makes a FAT file system from which firmware starts systemd-boot, and that the kernel at once.
 func (e EFI) WriteESP(ctx context.Context, file string, sector int, kernel, initrd, cmdline string) error {
 	if err := blank(file, espBytes); err != nil {
