@@ -17,6 +17,7 @@ import (
 	"hapax/image/qemu"
 	"hapax/tests/internal/debian"
 	"hapax/tests/internal/guest"
+	"hapax/tests/internal/lab"
 	"hapax/tests/internal/vm"
 	"hapax/tests/need"
 )
@@ -72,11 +73,21 @@ type machine struct {
 	ssh  string
 }
 
-// standalone builds an image with the services of a hapax.toml in one command, and boots it with a disk.
+// standalone builds an image with the services of a hapax.toml in one command, and boots it with a disk and a network.
 func standalone(t *testing.T, toml string) machine {
 	t.Helper()
 	l, k := needFirst(t)
-	root, err := l.ProgramRoot(t.Context(), "busybox-static", "dropbear-bin")
+	m := machine{disk: rootDisk(t, l, func(string) error { return nil }).File, web: freePort(t), ssh: freePort(t)}
+	m.start(t, l, k, standaloneImage(t, l, k, toml, "dropbear-bin"),
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:%s-:80,hostfwd=tcp:%s-:22", m.web, m.ssh),
+		"-device", "virtio-net-pci,netdev=net")
+	return m
+}
+
+// standaloneImage builds an image with the services of a hapax.toml; programs come from busybox and the packages given.
+func standaloneImage(t *testing.T, l *lab.Lab, k debian.Kernel, toml string, packages ...string) string {
+	t.Helper()
+	root, err := l.ProgramRoot(t.Context(), append([]string{"busybox-static"}, packages...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,17 +95,16 @@ func standalone(t *testing.T, toml string) machine {
 	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	image := shellImage(t, l, k, "--config", file, "--root", root)
-	m := machine{disk: rootDisk(t, l, func(string) error { return nil }).File, web: freePort(t), ssh: freePort(t)}
+	return shellImage(t, l, k, "--config", file, "--root", root)
+}
+
+// start boots the machine with its disk, and devices beside.
+func (m *machine) start(t *testing.T, l *lab.Lab, k debian.Kernel, image string, extra ...string) {
+	t.Helper()
 	m.v = vm.Run(t, l.Logs(), vm.Config{Limit: 5 * time.Minute, Machine: qemu.Machine{
-		Kernel: k.Vmlinuz, Initrd: image, CPUs: 2, Disks: []string{m.disk}, Append: bootArgs,
-		Extra: []string{
-			"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:%s-:80,hostfwd=tcp:%s-:22", m.web, m.ssh),
-			"-device", "virtio-net-pci,netdev=net",
-		},
+		Kernel: k.Vmlinuz, Initrd: image, CPUs: 2, Disks: []string{m.disk}, Append: bootArgs, Extra: extra,
 	}})
 	m.Client = client(t, m.v, time.Minute)
-	return m
 }
 
 // freePort returns an address on the host where nobody listens.
@@ -162,6 +172,18 @@ func (m machine) status(t *testing.T, name string) serviceStatus {
 	return all[i]
 }
 
+// done waits until a oneshot has done what it does.
+func (m machine) done(t *testing.T, name string) {
+	t.Helper()
+	s := m.status(t, name)
+	for deadline := time.Now().Add(2 * time.Minute); s.State != "done" && s.State != "failed" && time.Now().Before(deadline); s = m.status(t, name) {
+		time.Sleep(200 * time.Millisecond)
+	}
+	if s.State != "done" {
+		t.Fatalf("%+v, its last lines:\n%s", s, m.run(t, "/sbin/hapaxctl log "+name).Output)
+	}
+}
+
 // TestStandalone builds an image with one hapax build that serves requests through a forwarded port with an address by DHCP,
 // kills its services again and again (100 times in make test-full), and powers off: no damage is left on its disk.
 func TestStandalone(t *testing.T) {
@@ -217,13 +239,19 @@ func (m machine) powerOff(t *testing.T) {
 	if err := m.v.WaitExit(2 * time.Minute); err != nil {
 		t.Fatalf("power-off: %v", err)
 	}
+	undamaged(t, m.disk)
+}
+
+// undamaged checks an ext4 file system, which nobody has to recover.
+func undamaged(t *testing.T, image string) {
+	t.Helper()
 	fsck, err := debian.Tool("fsck.ext4")
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), fsck, "-fn", m.disk).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), fsck, "-fn", image).CombinedOutput()
 	if err != nil || strings.Contains(string(out), "journal") {
-		t.Errorf("fsck.ext4 -fn: %v\n%s", err, out)
+		t.Errorf("fsck.ext4 -fn %s: %v\n%s", filepath.Base(image), err, out)
 	}
 }
 

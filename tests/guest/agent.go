@@ -84,6 +84,8 @@ func do(command, argument string, events *recorder) (any, error) {
 		return nodes("/dev")
 	case guest.Dmesg:
 		return dmesg()
+	case guest.Kexec:
+		return nil, kexec(argument)
 	case guest.Insert:
 		return insert(strings.Fields(argument))
 	case guest.Usage:
@@ -183,4 +185,23 @@ func dmesg() (string, error) {
 	buf := make([]byte, maxCat)
 	n, err := unix.Klogctl(readAll, buf)
 	return string(buf[:max(n, 0)]), err
+}
+
+// kexec loads a kernel with its initramfs and arguments.
+func kexec(argument string) error {
+	f := strings.SplitN(argument, " ", 3)
+	if len(f) != 3 {
+		return errors.New("want KERNEL INITRAMFS ARGUMENT...")
+	}
+	kernel, err := os.Open(f[0])
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
+	initramfs, err := os.Open(f[1])
+	if err != nil {
+		return err
+	}
+	defer initramfs.Close()
+	return os.NewSyscallError("kexec_file_load", unix.KexecFileLoad(int(kernel.Fd()), int(initramfs.Fd()), f[2], 0))
 }

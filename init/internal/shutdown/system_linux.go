@@ -80,14 +80,16 @@ func detach(name string) error {
 }
 
 // clearLoop takes the file from a loop device. Of one that is in use the kernel
-// takes it when the last user has gone, and says the same.
+// takes it when the last user has gone, and says the same. Since 6.11 the one that
+// asks is such a user, too.
 func clearLoop(path string) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0); err != nil {
+	err = unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0)
+	unix.Close(fd)
+	if err != nil {
 		return err
 	}
 	// The name is that of sysfs, so this is about the same device.

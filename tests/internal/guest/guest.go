@@ -28,6 +28,7 @@ const (
 	List     = "ls"       // []string: the names in the folder named
 	Nodes    = "nodes"    // []Node: the device files and links below /dev
 	Dmesg    = "dmesg"    // string: the kernel's log
+	Kexec    = "kexec"    // nothing; loads KERNEL INITRAMFS ARGUMENT... for the next reboot
 	PowerOff = "poweroff" // no answer
 )
 
