@@ -17,7 +17,7 @@ type cgroup string
 // groupDir is the folder of all groups that are made here.
 const groupDir = "hapax"
 
-// newCgroup makes the group of a service below the mount at root, with its limits. There is none without such a mount. The
+// newCgroup makes the group of a service, none of whose processes is left, below the mount at root, with its limits. There is none without such a mount. The
 // error tells which limits do not hold.
 func newCgroup(root, name string, limits Limits) (cgroup, error) {
 	var st unix.Statfs_t
@@ -29,6 +29,9 @@ func newCgroup(root, name string, limits Limits) (cgroup, error) {
 	}
 	parent := filepath.Join(root, groupDir)
 	g := cgroup(filepath.Join(parent, name))
+	// Linux 6.18.44 kills at once whatever is started in a group that has been killed before: it takes the count of kills of
+	// this process's own group for that of the new one. A new group has none.
+	_ = unix.Rmdir(string(g))
 	if err := os.MkdirAll(string(g), 0o755); err != nil {
 		return "", err
 	}

@@ -70,10 +70,10 @@ func play(args []string) {
 	case "exit":
 		code, _ := strconv.Atoi(args[1])
 		os.Exit(code)
-	case "family": // with a child that hears nothing, and a grandchild in a session of its own
-		if len(args) == 1 {
-			signal.Ignore(unix.SIGTERM)
-			c := exec.Command(os.Args[0], "service", "family", "child")
+	case "family": // with a child and a grandchild, each of which hears nothing, by cgroup in a session of its own
+		signal.Ignore(unix.SIGTERM)
+		if generation := len(args); generation < 3 {
+			c := exec.Command(os.Args[0], append([]string{"service"}, append(args, "child")...)...)
 			c.Stdout = os.Stdout
 			c.SysProcAttr = &syscall.SysProcAttr{Setsid: os.Getenv("CGROUP") != ""}
 			_ = c.Start()
@@ -194,18 +194,7 @@ func (n *node1) play(part string) {
 	case "storm":
 		n.storm()
 	case "family":
-		n.manage(Spec{Name: "family", Args: []string{"family"}, StopTimeout: 100 * time.Millisecond, Restart: Always, Delay: time.Millisecond})
-		n.m.Start()
-		count := func(want int) func() bool {
-			return func() bool { return strings.Count(string(n.m.sys.Log("family")), "family") == want }
-		}
-		n.until("family", count(2))
-		must(unix.Kill(n.m.find("family").proc.Pid(), unix.SIGKILL))
-		n.until("another family", count(4))
-		fmt.Println("processes", processes())
-		end := n.m.Stop()
-		n.until("end", func() bool { return closed(end) })
-		fmt.Println("processes", processes())
+		n.family()
 	}
 	os.Exit(0)
 }
@@ -364,17 +353,5 @@ func TestF4Storm(t *testing.T) {
 	lines := inNamespace(t, "storm", "STARTS="+starts)
 	if n := len(lines); n == 0 || lines[n-1] != "storm: enough true, wrong 0, left 0" {
 		t.Errorf("printed %q", lines[max(0, n-5):])
-	}
-}
-
-// What a service has started ends with it, before the next one and at the end, with the process group alone and by cgroup.
-func TestFamily(t *testing.T) {
-	t.Parallel()
-	want := []string{"processes 2", "processes 0"}
-	has := func(lines []string) bool {
-		return slices.Equal(slices.DeleteFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "processes") }), want)
-	}
-	if lines := inNamespace(t, "family"); !has(slices.Clone(lines)) {
-		t.Errorf("printed %q", lines)
 	}
 }

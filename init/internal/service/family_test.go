@@ -1,0 +1,77 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hapax/tests/need"
+)
+
+// family kills the main process of a service with descendants, and stops the one that follows.
+func (n *node1) family() {
+	s := Spec{Name: "family", Args: []string{"family"}, StopTimeout: 100 * time.Millisecond, Restart: Always, Delay: 20 * time.Millisecond}
+	if group := os.Getenv("CGROUP"); group != "" {
+		s.Env = []string{"CGROUP=1"}
+		defer func() {
+			for _, dir := range []string{"hapax/family", "hapax", "."} {
+				must(os.Remove(filepath.Join(group, dir))) // which fails if anybody is in it
+			}
+		}()
+	}
+	n.manage(s)
+	n.m.Start()
+	count := func(want int) func() bool {
+		return func() bool { return strings.Count(string(n.m.sys.Log("family")), "family") == want }
+	}
+	n.until("family", count(3))
+	must(unix.Kill(n.m.find("family").proc.Pid(), unix.SIGKILL))
+	n.until("another family", count(6))
+	fmt.Println("processes", processes())
+	go func() { _ = n.m.Ask(context.Background(), VerbStop, "family") }()
+	n.until("end", func() bool { return n.state("family") == Stopped })
+	fmt.Println("processes", processes())
+}
+
+// What a service has started ends with it, before the next one and when it is stopped: its process group, and by cgroup what has
+// left that.
+func TestFamily(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]string{"process group": "", "cgroup": testCgroup(t)} {
+		t.Run(name, func(t *testing.T) {
+			lines := inNamespace(t, "family", "CGROUP="+env)
+			if got := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !strings.HasPrefix(l, "processes") }); !slices.Equal(got, []string{"processes 3", "processes 0"}) {
+				t.Errorf("printed %q", lines)
+			}
+		})
+	}
+}
+
+// testCgroup makes a group of cgroup v2 for a test.
+func testCgroup(t *testing.T) string {
+	t.Helper()
+	need.Root(t)
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); f[2] == "cgroup2" {
+			dir, err := os.MkdirTemp(f[1], "hapax-test-")
+			if err != nil {
+				need.Unmet(t, "needs a cgroup2 file system that can be written: %v", err)
+			}
+			t.Cleanup(func() { _ = os.Remove(dir) }) // if the test has failed it may still be there
+			return dir
+		}
+	}
+	need.Unmet(t, "needs a cgroup2 file system")
+	return ""
+}
