@@ -62,9 +62,10 @@ func TestArrows(t *testing.T) {
 		{"hapax/uevent", []string{"hapax/uevent"}, nil, "a leaf: std and x/sys"},
 		{"hapax/coldplug", []string{"hapax/coldplug"}, nil, "a leaf: std and x/sys"},
 		{"hapax/modload/modindex", []string{"hapax/modload/modindex"}, nil, "a leaf, for the builder uses it too"},
+		{"hapax/nearest", []string{"hapax/nearest"}, nil, "a leaf, for the builder and PID 1 use it"},
 		{"hapax/modload", []string{"hapax/modload"}, nil, "the scheduler knows its index and nothing else"},
-		{"hapax/init", []string{"hapax/init", "hapax/uevent", "hapax/coldplug", "hapax/modload"}, nil, "PID 1 does not link the builder"},
-		{"hapax/image", []string{"hapax/image", "hapax/modload/modindex"}, nil, "the builder runs on hosts, beside any kernel"},
+		{"hapax/init", []string{"hapax/init", "hapax/uevent", "hapax/coldplug", "hapax/modload", "hapax/nearest"}, nil, "PID 1 does not link the builder"},
+		{"hapax/image", []string{"hapax/image", "hapax/modload/modindex", "hapax/nearest"}, nil, "the builder runs on hosts, beside any kernel"},
 		{"hapax/init", nil, []string{"net/http", "encoding/json", "log/slog", "os/exec", "regexp", "github.com/spf13"}, "the size of /init, and the guard owns all waits"},
 	}
 	for _, r := range rules {
@@ -98,7 +99,7 @@ func TestArrows(t *testing.T) {
 	// kernel does not unpack (modload/adr/0001-codecs.md).
 	codecs := []string{"github.com/klauspost/compress", "github.com/therootcompany/xz", "golang.org/x/sync"}
 	for leaf, more := range map[string][]string{
-		"hapax/uevent": nil, "hapax/coldplug": nil, "hapax/modload/modindex": nil, "hapax/modload": codecs,
+		"hapax/uevent": nil, "hapax/coldplug": nil, "hapax/modload/modindex": nil, "hapax/nearest": nil, "hapax/modload": codecs,
 	} {
 		for _, dep := range pkgs[leaf].Deps {
 			first, _, _ := strings.Cut(dep, "/")

@@ -3,8 +3,8 @@ package resolve
 import (
 	"strings"
 
-	"hapax/image/nearest"
 	"hapax/modload/modindex"
+	"hapax/nearest"
 )
 
 // hint returns "; did you mean NAME?" for the known module name nearest to query, or "" if none is near. What has a

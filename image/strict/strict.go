@@ -11,7 +11,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
-	"hapax/image/nearest"
+	"hapax/nearest"
 )
 
 // An Error says where in a file something is wrong.
