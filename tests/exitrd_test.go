@@ -21,7 +21,7 @@ func TestDebianExitrd(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := c.machine(t, l, k, image, c.arguments(c.hapaxRoot()))
-	v := vm.Run(t, l.Logs(), vm.Config{Machine: m, Limit: 6 * time.Minute})
+	v := vm.Run(t, l.Logs(), vm.Config{Machine: m, Limit: 12 * time.Minute})
 	loginTo(t, v)
 	if err := v.Send("dmesg -n 8; systemctl poweroff"); err != nil {
 		t.Fatal(err)

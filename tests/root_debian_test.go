@@ -98,13 +98,13 @@ var factLine = regexp.MustCompile(`^fact (\w+) ?(.*)$`)
 // login boots a machine until Debian asks for a name, gives that of root, and returns what is printed then.
 func login(t *testing.T, l *lab.Lab, name string, m qemu.Machine) facts {
 	t.Helper()
-	return loginTo(t, vm.Run(t, l.Logs(), vm.Config{Name: name, Machine: m, Limit: 6 * time.Minute}))
+	return loginTo(t, vm.Run(t, l.Logs(), vm.Config{Name: name, Machine: m, Limit: 12 * time.Minute}))
 }
 
 // loginTo is login to a machine that runs. Its shell takes commands then.
 func loginTo(t *testing.T, v *vm.VM) facts {
 	t.Helper()
-	if _, err := v.WaitLine(5*time.Minute, "Debian GNU/Linux 12 hapax ttyS0"); err != nil {
+	if _, err := v.WaitLine(10*time.Minute, "Debian GNU/Linux 12 hapax ttyS0"); err != nil {
 		t.Fatal(err)
 	}
 	say(t, v, "root", "fact begin")
