@@ -168,6 +168,14 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Split hands on what an archive.Splitter is told.
+func (w *watchedWriter) Split() error {
+	if s, ok := w.w.(archive.Splitter); ok {
+		return s.Split()
+	}
+	return nil
+}
+
 // rename moves the finished file to its place. Without force it never replaces a file, not even one that
 // came while the image was built; where the file system cannot promise that, a look before has to do.
 func rename(temp, output string, force bool) error {

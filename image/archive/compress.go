@@ -9,7 +9,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 )
 
 // A Compression is a format that the kernel unpacks an initramfs from, given CONFIG_RD_ZSTD and its kind.
@@ -59,15 +58,14 @@ func (c *Compression) UnmarshalText(text []byte) (err error) {
 const window = 8 << 20
 
 // NewCompressor returns a writer that compresses to w as the kernel wants it. The output depends on the input alone: one
-// thread, no time stamp, no file name. Close ends the stream but does not close w.
+// thread, no time stamp, no file name. Close ends the stream but does not close w. It may be a Splitter.
 func NewCompressor(w io.Writer, c Compression) (io.WriteCloser, error) {
 	switch c {
 	case Zstd:
 		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
 			zstd.WithWindowSize(window))
 	case XZ:
-		// The kernel's xz knows no CRC64, the usual checksum.
-		return xz.WriterConfig{CheckSum: xz.CRC32, DictCap: window}.NewWriter(w)
+		return newXZWriter(w)
 	case Gzip:
 		// Level 9 takes ten times as long and compresses modules no better (54.6 MB to 15.44 MB, level 8 to 15.39 MB).
 		z, err := gzip.NewWriterLevel(w, 8)

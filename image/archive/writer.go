@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
+	"slices"
 	"time"
 
 	"github.com/cavaliergopher/cpio"
@@ -28,7 +30,7 @@ func Write(w io.Writer, entries []Entry, mtime time.Time) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := &newc{records: cpio.NewWriter(counted), nodes: ucpio.Newc.Writer(counted), mtime: time.Unix(stamp, 0), files: files}
+	n := &newc{split: splitter(w), records: cpio.NewWriter(counted), nodes: ucpio.Newc.Writer(counted), mtime: time.Unix(stamp, 0), files: files}
 	for _, e := range entries {
 		if err := n.add(e); err != nil {
 			return counted.n, err
@@ -38,6 +40,18 @@ func Write(w io.Writer, entries []Entry, mtime time.Time) (int64, error) {
 		return counted.n, fmt.Errorf("write trailer: %w", err)
 	}
 	return counted.n, nil
+}
+
+// A Splitter is a compressor that wants to know where a file begins and ends that is packed already. It may be behind another writer, which
+// then is one, too.
+type Splitter interface{ Split() error }
+
+// splitter returns the method of w, or one that does nothing.
+func splitter(w io.Writer) func() error {
+	if s, ok := w.(Splitter); ok {
+		return s.Split
+	}
+	return func() error { return nil }
 }
 
 // A linkedFile is a regular file with several names.
@@ -102,6 +116,7 @@ type newc struct {
 	mtime   time.Time
 	inode   int64
 	files   map[string]*linkedFile // those with several names
+	split   func() error           // tells the compressor that what follows is of another kind
 }
 
 func (n *newc) add(e Entry) error {
@@ -184,14 +199,27 @@ func (n *newc) copyContent(e Entry) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	split := func() error { return nil }
+	if isPacked(e) {
+		split = n.split
+	}
+	if err := split(); err != nil {
+		return err
+	}
 	copied, err := io.Copy(n.records, io.LimitReader(r, e.Size))
-	if err != nil {
+	if err := errors.Join(err, split()); err != nil {
 		return err
 	}
 	if extra, _ := io.ReadFull(r, make([]byte, 1)); copied != e.Size || extra != 0 {
 		return fmt.Errorf("%w: it had %d bytes", ErrChanged, e.Size)
 	}
 	return nil
+}
+
+// isPacked reports whether a file is compressed itself, and large enough to say so to the compressor of the archive.
+func isPacked(e Entry) bool {
+	const worthwhile = 2048
+	return e.Size >= worthwhile && slices.Contains([]string{".xz", ".zst", ".gz"}, path.Ext(e.Name))
 }
 
 // A countingWriter counts what went through to w.
