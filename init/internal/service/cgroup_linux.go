@@ -17,8 +17,8 @@ type cgroup string
 // groupDir is the folder of all groups that are made here.
 const groupDir = "hapax"
 
-// newCgroup makes the group of a service, none of whose processes is left, below the mount at root, with its limits. There is none without such a mount. The
-// error tells which limits do not hold.
+// newCgroup makes the group of a service, none of whose processes is left, below the mount at root, with its limits. There is
+// none without such a mount. The error tells which limits do not hold.
 func newCgroup(root, name string, limits Limits) (cgroup, error) {
 	var st unix.Statfs_t
 	if unix.Statfs(root, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
