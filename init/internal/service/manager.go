@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -284,25 +283,6 @@ func (m *Manager) advance() {
 	}
 }
 
-func (m *Manager) down() bool {
-	for _, u := range m.units {
-		if !u.down() {
-			return false
-		}
-	}
-	return true
-}
-
-// clearAbove reports whether nothing runs any more that is after u.
-func (m *Manager) clearAbove(u *unit) bool {
-	for _, d := range u.dependants {
-		if !d.clear() {
-			return false
-		}
-	}
-	return true
-}
-
 // waitsFor returns something that u is after and that is not ready, "" if there is none.
 func (m *Manager) waitsFor(u *unit) string {
 	if u.again {
@@ -378,30 +358,6 @@ func (m *Manager) setTimer() {
 		return
 	}
 	m.timer.Reset(time.Until(first))
-}
-
-// Stop ends all services, each after those that are after it, and starts none any more. The channel is closed when no service
-// runs, but for processes that cannot be killed. It may be called again.
-func (m *Manager) Stop() <-chan struct{} {
-	m.ending = true
-	for _, u := range m.units {
-		if u.state == Waiting || u.state == Pausing {
-			u.enter(Stopped)
-		}
-	}
-	m.advance()
-	return m.end
-}
-
-// Running returns the names of the services that have a process, for what is said about a machine that does not go down.
-func (m *Manager) Running() string {
-	var names []string
-	for _, u := range m.units {
-		if u.proc != nil {
-			names = append(names, u.Name)
-		}
-	}
-	return strings.Join(names, ", ")
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
