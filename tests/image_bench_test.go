@@ -20,9 +20,9 @@ import (
 // driver for a disk.
 const slowDisk = 20e6 // bytes a second
 
-// BenchmarkImage prints the table of docs/bench-image.md, or the rows that -bench=Image/xz/keep names: for each compression of the image and each packing of the modules,
-// its size, what it takes to build, and the guest's clock at /sbin/init of an ext4 root, above that of a null /init. One CPU,
-// one nanosecond for each instruction.
+// BenchmarkImage prints the table of docs/bench-image.md, or the rows that -bench=Image/xz/keep names: for each compression of
+// the image and each packing of the modules, its size, what it takes to build, and the guest's clock at /sbin/init of an ext4
+// root, above that of a null /init. One CPU, one nanosecond for each instruction.
 func BenchmarkImage(b *testing.B) {
 	l, err := openLab()
 	if err != nil {

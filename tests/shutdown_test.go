@@ -137,16 +137,13 @@ func saved(t *testing.T, name, content string) string {
 func TestE13Kexec(t *testing.T) {
 	need.Time(t)
 	l, k := needFirst(t)
-	image := standaloneImage(t, l, k, `
-mode = "custom"
-modules = ["virtio_pci", "virtio_blk", "ext4"]
-
+	image := standaloneImage(t, l, k, diskOnData+`
 [[service]]
-name = "data"
+name = "start"
 exec = "/bin/busybox"
-args = ["sh", "-c", "mkdir -p /data && mount -t ext4 /dev/vda /data && date >> /data/starts"]
+args = ["sh", "-c", "date >> /data/starts"]
 type = "oneshot"
-after = ["settled"]
+after = ["data"]
 `)
 	m := machine{disk: rootDisk(t, l, func(root string) error {
 		tool(t, "cp", k.Vmlinuz, filepath.Join(root, "vmlinuz"))
@@ -154,7 +151,7 @@ after = ["settled"]
 		return nil
 	}).File}
 	m.start(t, l, k, image)
-	m.done(t, "data")
+	m.done(t, "start")
 	ask[any](t, m.Client, guest.Kexec, "/data/vmlinuz /data/image "+bootArgs+"second=kernel")
 	if err := m.v.Send(guest.Exec + " /sbin/reboot"); err != nil {
 		t.Fatal(err)
@@ -163,7 +160,7 @@ after = ["settled"]
 	if line := ask[string](t, m.Client, guest.Cat, "/proc/cmdline"); !strings.Contains(line, "second=kernel") {
 		t.Errorf("after the reboot the command line is %s", line)
 	}
-	m.done(t, "data")
+	m.done(t, "start")
 	if log := ask[string](t, m.Client, guest.Dmesg, ""); !strings.Contains(log, "EXT4-fs (vda): mounted") || strings.Contains(log, "recovery") {
 		t.Error("the kernel that kexec started has not found a clean disk")
 	}

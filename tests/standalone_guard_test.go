@@ -19,17 +19,7 @@ const braked = "the engine ended 7 times"
 // make of SIGTERM and of their sessions.
 func TestStandaloneWithoutEngine(t *testing.T) {
 	need.Time(t)
-	m := standalone(t, `
-mode = "custom"
-modules = ["virtio_pci", "virtio_blk", "ext4"]
-
-[[service]]
-name = "data"
-exec = "/bin/busybox"
-args = ["sh", "-c", "mkdir -p /data && mount -t ext4 /dev/vda /data"]
-type = "oneshot"
-after = ["settled"]
-
+	m := standalone(t, diskOnData+`
 [[service]]
 name = "talker"
 exec = "/bin/busybox"

@@ -64,6 +64,18 @@ args = ["sh", "-c", "while :; do echo line >> /data/lines; usleep 20000; done"]
 after = ["data"]
 `
 
+// diskOnData begins the hapax.toml of an image that has the disk mounted at /data when the service "data" is done.
+const diskOnData = `mode = "custom"
+modules = ["virtio_pci", "virtio_blk", "ext4"]
+
+[[service]]
+name = "data"
+exec = "/bin/busybox"
+args = ["sh", "-c", "mkdir -p /data && mount -t ext4 /dev/vda /data"]
+type = "oneshot"
+after = ["settled"]
+`
+
 // A machine is a guest with a stand-alone image, whose shell is the program for tests.
 type machine struct {
 	guest.Client
@@ -272,17 +284,7 @@ func (m machine) onDisk(t *testing.T, name string) string {
 // all the while, and the machine goes down as ever.
 func TestStandaloneLimits(t *testing.T) {
 	need.Time(t)
-	m := standalone(t, `
-mode = "custom"
-modules = ["virtio_pci", "virtio_blk", "ext4"]
-
-[[service]]
-name = "data"
-exec = "/bin/busybox"
-args = ["sh", "-c", "mkdir -p /data && mount -t ext4 /dev/vda /data"]
-type = "oneshot"
-after = ["settled"]
-
+	m := standalone(t, diskOnData+`
 [[service]]
 name = "bomb"
 exec = "/bin/busybox"

@@ -42,8 +42,8 @@ func Write(w io.Writer, entries []Entry, mtime time.Time) (int64, error) {
 	return counted.n, nil
 }
 
-// A Splitter is a compressor that wants to know where a file begins and ends that is packed already. It may be behind another writer, which
-// then is one, too.
+// A Splitter is a compressor that wants to know where a file begins and ends that is packed already. It may be behind another
+// writer, which then is one, too.
 type Splitter interface{ Split() error }
 
 // splitter returns the method of w, or one that does nothing.
@@ -199,21 +199,25 @@ func (n *newc) copyContent(e Entry) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	split := func() error { return nil }
-	if isPacked(e) {
-		split = n.split
-	}
-	if err := split(); err != nil {
+	if err := n.splitFor(e); err != nil {
 		return err
 	}
 	copied, err := io.Copy(n.records, io.LimitReader(r, e.Size))
-	if err := errors.Join(err, split()); err != nil {
+	if err := errors.Join(err, n.splitFor(e)); err != nil {
 		return err
 	}
 	if extra, _ := io.ReadFull(r, make([]byte, 1)); copied != e.Size || extra != 0 {
 		return fmt.Errorf("%w: it had %d bytes", ErrChanged, e.Size)
 	}
 	return nil
+}
+
+// splitFor tells the compressor that a file which is packed begins or ends here.
+func (n *newc) splitFor(e Entry) error {
+	if !isPacked(e) {
+		return nil
+	}
+	return n.split()
 }
 
 // isPacked reports whether a file is compressed itself, and large enough to say so to the compressor of the archive.

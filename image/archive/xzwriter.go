@@ -9,12 +9,12 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// An xzWriter writes one xz stream of one block, as the kernel's decoder takes it: a single filter, and CRC32 for the usual CRC64, which it
-// does not know (xz file format 1.2; lib/xz/xz_dec_stream.c).
+// An xzWriter writes one xz stream of one block, as the kernel's decoder takes it: a single filter, and CRC32 for the usual CRC64,
+// which it does not know (xz file format 1.2; lib/xz/xz_dec_stream.c).
 //
-// The writer of the xz package cannot be told where a file begins that is packed already. LZMA2 decides for each 64 kB whether to encode or to
-// store them, and a few headers of the archive among them are enough for encoding to be a hundredth shorter: the packed bytes then go through
-// the decoder one bit at a time.
+// The writer of the xz package cannot be told where a file begins that is packed already. LZMA2 decides for each 64 kB whether to
+// encode or to store them, and a few headers of the archive among them are enough for encoding to be a hundredth shorter: the
+// packed bytes then go through the decoder one bit at a time.
 type xzWriter struct {
 	w       *countingWriter
 	lzma    *lzma.Writer2
