@@ -54,7 +54,7 @@ func (b formatBuilder) formats() map[string][]string {
 func (b formatBuilder) command(t *testing.T, prepare, output string, flags []string, env ...string) *exec.Cmd {
 	t.Helper()
 	args := append([]string{"build", "--force", "--mode", "custom", "--modules", "virtio_blk", "--modules-dir", b.k.ModulesDir,
-		"--kernel", b.k.Vmlinuz, "--stub", b.firmware.stub, "--cmdline", "quiet"}, flags...)
+		"--kernel", b.k.Vmlinuz, "--stub", b.firmware.Stub, "--cmdline", "quiet"}, flags...)
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", prepare + ` && exec "$0" "$@"`, b.hapax}, append(args, output)...)...)
 	cmd.Env = append(os.Environ(), env...)
 	return cmd

@@ -67,7 +67,7 @@ func TestFormatProfiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.stub, f.Loader = newer.Stub, newer.Loader
+	f.Stub, f.Loader = newer.Stub, newer.Loader
 	flags := []string{
 		"--microcode", microcodeFolder(t),
 		"--boot-profile", "main:Main=", "--boot-profile", "other:The other one=" + formatArgs + " profiletest=other",

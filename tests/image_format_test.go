@@ -27,7 +27,6 @@ const formatArgs = bootArgs + "hapax.report=console formattest=AAAA"
 // formatFirmware is what images of other formats than initramfs are started and made with.
 type formatFirmware struct {
 	lab.EFI
-	stub string // systemd's
 	// A machine whose owner is Debian's ovmf: firmware that enforces Secure Boot, variables that trust a key, and that key.
 	secureCode, secureVars, key, certificate string
 }
@@ -42,7 +41,6 @@ func openFirmware(t *testing.T, l *lab.Lab) formatFirmware {
 	snakeoil := filepath.Join(filepath.Dir(ovmf), "ovmf/PkKek-1-snakeoil")
 	return formatFirmware{
 		EFI:        efi,
-		stub:       filepath.Join(filepath.Dir(efi.Loader), "linuxx64.efi.stub"),
 		secureCode: filepath.Join(ovmf, "OVMF_CODE_4M.secboot.fd"), secureVars: filepath.Join(ovmf, "OVMF_VARS_4M.snakeoil.fd"),
 		key: snakeoil + ".key", certificate: snakeoil + ".pem",
 	}
@@ -71,21 +69,13 @@ func (f formatFirmware) machine(t *testing.T, secure bool) qemu.Machine {
 	if secure {
 		code, vars = f.secureCode, f.secureVars
 	}
-	content, err := os.ReadFile(vars)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := filepath.Join(t.TempDir(), "vars.fd")
-	if err := os.WriteFile(own, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return qemu.Machine{Firmware: code, Variables: own, CPUs: 1}
+	return withFirmware(t, qemu.Machine{CPUs: 1}, code, vars)
 }
 
 // formatImage builds an image that firmware starts and whose shell is the guest program.
 func formatImage(t *testing.T, l *lab.Lab, k debian.Kernel, f formatFirmware, format string, flags ...string) string {
 	t.Helper()
-	all := []string{"--format", format, "--mode", "universal", "--kernel", k.Vmlinuz, "--stub", f.stub, "--cmdline", formatArgs}
+	all := []string{"--format", format, "--mode", "universal", "--kernel", k.Vmlinuz, "--stub", f.Stub, "--cmdline", formatArgs}
 	return shellImage(t, l, k, append(all, flags...)...)
 }
 
@@ -236,7 +226,7 @@ func TestFormatMatrix(t *testing.T) {
 					m := qemu.Machine{CPUs: 1, Kernel: k.Vmlinuz, Append: args}
 					if format != image.Initramfs {
 						m = f.machine(t, false)
-						flags = append(flags, "--kernel", k.Vmlinuz, "--stub", f.stub, "--cmdline", args)
+						flags = append(flags, "--kernel", k.Vmlinuz, "--stub", f.Stub, "--cmdline", args)
 					}
 					file, err := l.HapaxImage(t.Context(), k, flags...)
 					if err != nil {
@@ -306,7 +296,7 @@ func TestFormatDisks(t *testing.T) {
 				"--format", "disk", "--mode", "universal", "--kernel", k.Vmlinuz, "--cmdline", formatArgs,
 			}
 			if tt.name != "entries" {
-				flags = append(flags, "--stub", f.stub)
+				flags = append(flags, "--stub", f.Stub)
 			}
 			m := f.machine(t, false)
 			m.Extra = device(tt.driver, shellImage(t, l, k, append(flags, tt.flags...)...), tt.options)

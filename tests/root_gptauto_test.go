@@ -23,12 +23,18 @@ func firmware(t *testing.T, l *lab.Lab, m qemu.Machine) qemu.Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	variables, err := os.ReadFile(efi.Vars)
+	return withFirmware(t, m, efi.Code, efi.Vars)
+}
+
+// withFirmware gives a machine the firmware in the file code, and a copy of its variables.
+func withFirmware(t testing.TB, m qemu.Machine, code, vars string) qemu.Machine {
+	t.Helper()
+	content, err := os.ReadFile(vars)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Firmware, m.Variables = efi.Code, filepath.Join(t.TempDir(), "vars.fd")
-	if err := os.WriteFile(m.Variables, variables, 0o644); err != nil {
+	m.Firmware, m.Variables = code, filepath.Join(t.TempDir(), "vars.fd")
+	if err := os.WriteFile(m.Variables, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return m

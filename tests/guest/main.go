@@ -42,7 +42,7 @@ func main() {
 		return
 	}
 	// Before anything else: this clock is what the boot benchmark compares.
-	announce("start", guest.Start{Clock: monotonic(), Args: os.Args, Env: os.Environ()}, nil)
+	announce("start", guest.Start{Clock: monotonic(), TSC: tsc(), Args: os.Args, Env: os.Environ()}, nil)
 	switch role := os.Getenv("guest_role"); {
 	case strings.HasPrefix(role, guest.StormRole):
 		storm(strings.TrimPrefix(role, guest.StormRole))

@@ -100,6 +100,7 @@ type Uevent struct {
 // Start is announced as "start" by the program when it runs as PID 1, before it does anything else.
 type Start struct {
 	Clock time.Duration `json:"clock"` // CLOCK_MONOTONIC
+	TSC   uint64        `json:"tsc"`   // time stamp counter, from power-on; 0 on other processors than amd64
 	Args  []string      `json:"args"`
 	Env   []string      `json:"env"`
 }

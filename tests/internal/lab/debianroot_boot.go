@@ -48,6 +48,7 @@ func (l *Lab) DebianImage(ctx context.Context, k debian.Kernel) (string, error) 
 type EFI struct {
 	Code, Vars string // OVMF: the program, and the variables as it is delivered, of which each machine needs a copy
 	Loader     string // systemd-boot
+	Stub       string // systemd's, which becomes a UKI
 }
 
 // EFI fetches Debian's OVMF and systemd-boot.
@@ -60,10 +61,12 @@ func (l *Lab) EFI(ctx context.Context) (EFI, error) {
 	if err != nil {
 		return EFI{}, err
 	}
+	programs := filepath.Join(loader.Root, "usr/lib/systemd/boot/efi")
 	return EFI{
 		Code:   filepath.Join(ovmf.Root, "usr/share/OVMF/OVMF_CODE_4M.fd"),
 		Vars:   filepath.Join(ovmf.Root, "usr/share/OVMF/OVMF_VARS_4M.fd"),
-		Loader: filepath.Join(loader.Root, "usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
+		Loader: filepath.Join(programs, "systemd-bootx64.efi"),
+		Stub:   filepath.Join(programs, "linuxx64.efi.stub"),
 	}, nil
 }
 
