@@ -3,10 +3,12 @@ package tests
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"hapax/image/qemu"
 	"hapax/tests/internal/debian"
 	"hapax/tests/internal/guest"
 	"hapax/tests/internal/lab"
@@ -56,6 +58,30 @@ func kernel(t *testing.T, l *lab.Lab, spec lab.KernelSpec) debian.Kernel {
 		t.Fatal(err)
 	}
 	return k
+}
+
+// firmware gives a machine UEFI firmware in place of a kernel.
+func firmware(t *testing.T, l *lab.Lab, m qemu.Machine) qemu.Machine {
+	t.Helper()
+	efi, err := l.EFI(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return withFirmware(t, m, efi.Code, efi.Vars)
+}
+
+// withFirmware gives a machine the firmware in the file code, and a copy of its variables.
+func withFirmware(t testing.TB, m qemu.Machine, code, vars string) qemu.Machine {
+	t.Helper()
+	content, err := os.ReadFile(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Firmware, m.Variables = code, filepath.Join(t.TempDir(), "vars.fd")
+	if err := os.WriteFile(m.Variables, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // shellImage returns an image of hapax whose shell is the guest program.

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"hapax/image/qemu"
 	"hapax/tests/internal/debian"
 	"hapax/tests/internal/lab"
 )
@@ -15,30 +14,6 @@ const (
 	espType  = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 	rootType = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709" // of x86-64
 )
-
-// firmware gives a machine UEFI firmware in place of a kernel.
-func firmware(t *testing.T, l *lab.Lab, m qemu.Machine) qemu.Machine {
-	t.Helper()
-	efi, err := l.EFI(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return withFirmware(t, m, efi.Code, efi.Vars)
-}
-
-// withFirmware gives a machine the firmware in the file code, and a copy of its variables.
-func withFirmware(t testing.TB, m qemu.Machine, code, vars string) qemu.Machine {
-	t.Helper()
-	content, err := os.ReadFile(vars)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Firmware, m.Variables = code, filepath.Join(t.TempDir(), "vars.fd")
-	if err := os.WriteFile(m.Variables, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
 
 // bootPartition makes an ESP from which systemd-boot starts a kernel.
 func bootPartition(t *testing.T, l *lab.Lab, sector int64, k debian.Kernel, initrd, args string) lab.Partition {
