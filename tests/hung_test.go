@@ -26,9 +26,10 @@ func TestB8HungModule(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
-		Kernel: k.Vmlinuz, CPUs: 1, Icount: true, Initrd: image, Disks: []string{rootDisk(t, l, nil).File},
+		// Without Sleep, the clock would run ahead to the next timer whenever the host reads for the disk.
+		Kernel: k.Vmlinuz, CPUs: 1, Icount: true, Sleep: true, Initrd: image, Disks: []string{rootDisk(t, l, nil).File},
 		Append: judged + "hx_hung.hang=1 root=UUID=" + rootUUID,
-		Extra:  append([]string{"-icount", "sleep=on"}, pvpanic...), // else the clock runs ahead while the host reads for the disk
+		Extra:  pvpanic,
 	}})
 	var begun guest.Start
 	if err := guest.Await(v, time.Minute, "start", &begun); err != nil {

@@ -106,10 +106,10 @@ func TestLateRoot(t *testing.T) {
 	broken := "driver=blkdebug,node-name=broken,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.errno=5," +
 		"image.driver=null-co,image.size=67108864"
 	v := vm.Run(t, l.Logs(), vm.Config{Machine: qemu.Machine{
-		Kernel: k.Vmlinuz, CPUs: 1, Icount: true, Initrd: image, Disks: []string{hostileGPT(t)},
+		Kernel: k.Vmlinuz, CPUs: 1, Icount: true, Sleep: true, Initrd: image, Disks: []string{hostileGPT(t)},
 		Append: bootArgs + "root=UUID=" + rootUUID + " rootwait",
-		// Without sleeping, the clock would run ahead to the next timer whenever the host reads for a disk.
-		Extra: []string{"-blockdev", broken, "-device", "virtio-blk-pci,drive=broken,serial=broken", "-icount", "sleep=on"},
+		// Without Sleep, the clock would run ahead to the next timer whenever the host reads for a disk.
+		Extra: []string{"-blockdev", broken, "-device", "virtio-blk-pci,drive=broken,serial=broken"},
 	}})
 	if _, err := v.WaitLine(time.Minute, "waiting for root=UUID="+rootUUID+", 20 s"); err != nil {
 		t.Fatal(err)

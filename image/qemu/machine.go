@@ -49,6 +49,7 @@ type Machine struct {
 	MemoryMiB int
 	Accel     Accel
 	Icount    bool     // deterministic clock, 1 ns per instruction; TCG only
+	Sleep     bool     // with Icount: while no instruction runs, the clock follows the host's, else it skips to the next timer
 	Disks     []string // raw images or block devices, writable, in the order vda, vdb, ...
 	Serial    string   // chardev backend without id, such as "stdio" or "socket,path=/tmp/s,server=on,wait=off"
 	QMP       string   // path of a unix socket on which QEMU listens; "" for none
@@ -77,7 +78,11 @@ func (m Machine) args(hostCPUs int) ([]string, error) {
 		"-smp", strconv.Itoa(cpus), "-m", strconv.Itoa(memory) + "M",
 	}
 	if m.Icount {
-		args = append(args, "-icount", "shift=0,sleep=off")
+		sleep := "off"
+		if m.Sleep {
+			sleep = "on"
+		}
+		args = append(args, "-icount", "shift=0,sleep="+sleep)
 	}
 	if m.Firmware != "" {
 		args = append(args, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+escape(m.Firmware),
@@ -117,6 +122,8 @@ func (m Machine) check() error {
 		return fmt.Errorf("%d CPUs and %d MiB: neither can be negative", m.CPUs, m.MemoryMiB)
 	case m.Accel != "" && m.Accel != KVM && m.Accel != TCG:
 		return fmt.Errorf("unknown accelerator %q: use kvm or tcg", m.Accel)
+	case m.Sleep && !m.Icount:
+		return errors.New("only a counted clock can be told to sleep")
 	case m.Icount && m.Accel == KVM:
 		return errors.New("a counted clock needs tcg: kvm runs at the speed of the host")
 	}

@@ -51,6 +51,12 @@ func TestArgs(t *testing.T) {
 				"-chardev null,id=serial0 -serial chardev:serial0 " + hotplug,
 		},
 		{
+			name: "icount that sleeps",
+			m:    Machine{Kernel: "k", Icount: true, Sleep: true, Serial: "null"},
+			want: board + "-accel tcg,thread=single -smp 1 -m 1024M -icount shift=0,sleep=on -kernel k " +
+				"-chardev null,id=serial0 -serial chardev:serial0 " + hotplug,
+		},
+		{
 			name: "firmware",
 			m:    Machine{Firmware: "code,4M", Variables: "vars", Serial: "null"},
 			want: board + "-accel tcg,thread=multi -smp 1 -m 1024M -drive if=pflash,unit=0,format=raw,readonly=on,file=code,,4M " +
@@ -78,6 +84,7 @@ func TestArgsRefused(t *testing.T) {
 		"negative memory": {Kernel: "k", MemoryMiB: -1},
 		"accelerator":     {Kernel: "k", Accel: "xen"},
 		"counted kvm":     {Kernel: "k", Accel: KVM, Icount: true},
+		"sleep uncounted": {Kernel: "k", Sleep: true},
 		"no variables":    {Firmware: "f"},
 		"no firmware":     {Kernel: "k", Variables: "v"},
 	} {

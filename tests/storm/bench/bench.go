@@ -65,7 +65,9 @@ func (b *Bench) machine(c Case, image string) qemu.Machine {
 		return "driver=null-co,read-zeroes=on,size=67108864,node-name=" + name
 	}
 	m := qemu.Machine{
-		Kernel: c.Kernel.Vmlinuz, Initrd: image, CPUs: c.CPUs, MemoryMiB: MemoryMiB(c.CPUs), Accel: b.Accel, Icount: b.Count,
+		Kernel: c.Kernel.Vmlinuz, Initrd: image, CPUs: c.CPUs, MemoryMiB: MemoryMiB(c.CPUs), Accel: b.Accel,
+		// Without Sleep, the clock would run ahead to the next timer while the host still works for a device.
+		Icount: b.Count, Sleep: b.Count,
 		Append: guest.StormArgs + "hapax.timeout=infinity guest_role=" + guest.StormRole + c.role() + " " + b.Args,
 		Extra: []string{
 			"-netdev", "user,id=net0,restrict=on", "-device", "virtio-net-pci,netdev=net0",
@@ -75,11 +77,6 @@ func (b *Bench) machine(c Case, image string) qemu.Machine {
 			"-device", "virtio-scsi-pci,id=scsi0", "-blockdev", null("sc"), "-device", "scsi-hd,bus=scsi0.0,drive=sc",
 			"-device", "virtio-balloon-pci", "-device", "virtio-serial-pci", "-device", "virtio-rng-pci",
 		},
-	}
-	if b.Count {
-		// Of two values the later one counts. Without sleeping, the clock would run ahead to the next timer while the host
-		// still works for a device.
-		m.Extra = append(m.Extra, "-icount", "sleep=on")
 	}
 	if c.Kernel.USB {
 		m.Extra = append(m.Extra, "-device", "qemu-xhci")

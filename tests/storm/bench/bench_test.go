@@ -40,7 +40,7 @@ func TestMachine(t *testing.T) {
 			t.Errorf("%s: %q, want %q", contender, args, first)
 		}
 	}
-	for _, want := range []string{"tcg,thread=single", "8192M", "qemu-xhci", "sleep=on"} {
+	for _, want := range []string{"tcg,thread=single", "8192M", "qemu-xhci", "shift=0,sleep=on"} {
 		if !slices.Contains(first, want) {
 			t.Errorf("no argument %q in %q", want, first)
 		}
