@@ -50,6 +50,7 @@ type Machine struct {
 	Accel     Accel
 	Icount    bool     // deterministic clock, 1 ns per instruction; TCG only
 	Sleep     bool     // with Icount: while no instruction runs, the clock follows the host's, else it skips to the next timer
+	OneThread bool     // emulated processors take turns in one thread of QEMU, however many cores the host has
 	Disks     []string // raw images or block devices, writable, in the order vda, vdb, ...
 	Serial    string   // chardev backend without id, such as "stdio" or "socket,path=/tmp/s,server=on,wait=off"
 	QMP       string   // path of a unix socket on which QEMU listens; "" for none
@@ -137,7 +138,7 @@ func (m Machine) accelerator(cpus, hostCPUs int) string {
 	switch {
 	case m.Accel == KVM:
 		return "kvm"
-	case m.Icount || cpus > hostCPUs:
+	case m.Icount || m.OneThread || cpus > hostCPUs:
 		return "tcg,thread=single"
 	default:
 		return "tcg,thread=multi"

@@ -57,6 +57,11 @@ func TestArgs(t *testing.T) {
 				"-chardev null,id=serial0 -serial chardev:serial0 " + hotplug,
 		},
 		{
+			name: "one thread",
+			m:    Machine{Kernel: "k", OneThread: true, CPUs: 2, Serial: "null"},
+			want: board + "-accel tcg,thread=single -smp 2 -m 1024M -kernel k -chardev null,id=serial0 -serial chardev:serial0 " + hotplug,
+		},
+		{
 			name: "firmware",
 			m:    Machine{Firmware: "code,4M", Variables: "vars", Serial: "null"},
 			want: board + "-accel tcg,thread=multi -smp 1 -m 1024M -drive if=pflash,unit=0,format=raw,readonly=on,file=code,,4M " +

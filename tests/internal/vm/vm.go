@@ -85,6 +85,9 @@ func Start(ctx context.Context, cfg Config) (*VM, error) {
 	ctx, v.stop = context.WithCancelCause(ctx)
 	ctx, cancel := context.WithTimeoutCause(ctx, v.scale(cfg.Limit), ErrLimit)
 	m := cfg.Machine
+	// With a thread for each processor, QEMU 7.2 can go on executing an instruction that another processor has replaced: the
+	// kernel's breakpoint while it patches itself, for ever.
+	m.OneThread = true
 	m.Serial, m.QMP = "stdio,signal=off", filepath.Join(dir, "qmp")
 	if err := v.exec(ctx, cancel, m); err != nil {
 		cancel()

@@ -3,6 +3,7 @@ package qmp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -73,5 +74,11 @@ func (c *Client) PowerDown(ctx context.Context) error {
 	return c.Execute(ctx, "system_powerdown", nil, nil)
 }
 
-// Quit ends QEMU at once.
-func (c *Client) Quit(ctx context.Context) error { return c.Execute(ctx, "quit", nil, nil) }
+// Quit ends QEMU at once, which may take its answer with it.
+func (c *Client) Quit(ctx context.Context) error {
+	err := c.Execute(ctx, "quit", nil, nil)
+	if errors.Is(err, errEnded) {
+		return nil
+	}
+	return err
+}

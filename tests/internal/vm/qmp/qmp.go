@@ -198,9 +198,11 @@ func (c *Client) deliver(m message) {
 	}
 }
 
+var errEnded = errors.New("qmp: connection ended")
+
 // fail returns the error of a client whose reader has ended.
 func (c *Client) fail() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return fmt.Errorf("qmp: connection ended: %w", c.err)
+	return fmt.Errorf("%w: %w", errEnded, c.err)
 }
