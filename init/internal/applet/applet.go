@@ -23,6 +23,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hapax/init/internal/control"
 )
 
@@ -66,11 +68,12 @@ const patience = 3 * time.Second
 // its name. It returns the exit code.
 func Run(args []string) int {
 	stdout := bufio.NewWriter(os.Stdout)
+	_, noTerminal := unix.IoctlGetTermios(1, unix.TCGETS)
 	return run(&env{
 		root:   "/",
 		client: &control.Client{Patience: patience},
 		guard:  control.GuardClient(),
-		stdout: stdout,
+		stdout: stdout, terminal: noTerminal == nil,
 		stderr: os.Stderr,
 		getenv: os.Getenv,
 		down:   machine(),
@@ -102,6 +105,7 @@ type env struct {
 	client      *control.Client
 	guard       *control.Client // for services
 	stdout      *bufio.Writer
+	terminal    bool // stdout is one
 	stderr      io.Writer
 	getenv      func(string) string
 	down        down

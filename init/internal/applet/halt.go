@@ -14,8 +14,8 @@ import (
 
 const haltHelp = `Usage: PROGRAM [-d SEC] [-n] [-f] [-p] [-w] [ARGUMENT]
 	-d, --delay=SEC  wait so long first
-	-n, --no-sync    do not write out what is dirty
 	-f, --force      call reboot(2) here and now instead of asking /init
+	-n, --no-sync    with -f: do not write out what is dirty first
 	-p, --poweroff   halt: switch the power off
 	-w, --wtmp-only  do nothing: there is no wtmp
 	-h, --help       show this help
@@ -24,13 +24,14 @@ ARGUMENT is handed to the firmware by reboot.
 
 // down is how runHalt reaches the machine.
 type down struct {
-	sync   func()
+	sync   func() // returns, whatever the disks do
 	kill   func(pid int, sig unix.Signal) error
 	reboot func(m shutdown.Method, arg string) error
 }
 
 func machine() down {
-	return down{unix.Sync, unix.Kill, shutdown.Kernel().Reboot}
+	kernel := shutdown.Kernel()
+	return down{func() { shutdown.Sync(kernel) }, unix.Kill, kernel.Reboot}
 }
 
 // runHalt is reboot, poweroff and halt. The kernel calls the first two itself,
@@ -68,7 +69,7 @@ func runHalt(e *env, args []string) int {
 		}
 	}
 	time.Sleep(delay)
-	if sync {
+	if sync && force { // else PID 1 does it: it must hear of this even if a disk hangs
 		e.down.sync()
 	}
 	if err := e.end(method, strings.Join(g.operands, " "), force); err != nil {

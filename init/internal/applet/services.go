@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"hapax/init/internal/control"
+	"hapax/init/internal/klog"
 )
 
 // services prints a line for each service, or for the one with a name.
@@ -62,8 +63,15 @@ func serviceLine(v map[string]string) string {
 
 func (c ctl) serviceLog(guard *control.Client, name string) error {
 	text, err := guard.ServiceLog(name)
-	if err == nil {
-		_, err = c.stdout.Write(text)
+	if err != nil {
+		return err
 	}
-	return err
+	if !c.terminal {
+		_, err = c.stdout.Write(text)
+		return err
+	}
+	for line := range strings.Lines(string(text)) { // some of it may be a stranger's, to whom the service has listened
+		fmt.Fprintln(c.stdout, klog.Printable(strings.TrimSuffix(line, "\n")))
+	}
+	return nil
 }

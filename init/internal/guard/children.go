@@ -117,8 +117,9 @@ func (g *guard) rescue(reason string) {
 	g.noRoot = true
 	first, _, _ := strings.Cut(reason, "\n")
 	g.log.Errorf("%s", first)
-	if g.stays {
-		return // the services are what matters
+	if g.stays { // the services are what matters, those that wait for the devices included
+		g.settled()
+		return
 	}
 	switch program, closed := theShell(); {
 	case g.params.NoShell:
@@ -206,13 +207,14 @@ func (g *guard) killShell() {
 	g.again, g.then = nil, nil
 }
 
-// openConsole opens the terminal behind the console.
+// openConsole opens the terminal behind the console. It does not wait for the carrier of a serial line.
 func openConsole() (*os.File, error) {
 	path := consolePath()
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
+	_ = unix.SetNonblock(fd, false) // of a file that is open it does not fail
 	return os.NewFile(uintptr(fd), path), nil
 }
 

@@ -121,5 +121,8 @@ func (g *guard) goDown() {
 // haltNow ends the machine without another look at anything.
 func (g *guard) haltNow(m shutdown.Method) {
 	g.flush(lastWords / 10)
+	if m == shutdown.Halt {
+		g.dog.release()
+	}
 	go func() { g.end.failed <- shutdown.Now(g.kernel, shutdown.Options{Method: m, Logf: g.log.Warnf}) }()
 }

@@ -102,7 +102,11 @@ func (c *closer) takeApart() {
 // pass reports whether it has changed anything.
 func (c *closer) pass(force bool) (progress bool) {
 	for _, m := range c.mounts() {
-		if c.limited("unmount "+m.point, force, func() error { return c.Unmount(m.point, force) }) {
+		verb := "unmount "
+		if force {
+			verb = "force unmount " // it may end what hangs
+		}
+		if c.limited(verb+m.point, force, func() error { return c.Unmount(m.point, force) }) {
 			progress = true
 		}
 	}
@@ -126,7 +130,7 @@ func (c *closer) protect() {
 		return
 	}
 	for _, m := range slices.Backward(parseMounts(b)) {
-		if m.readOnly || m.inMemory() || m.point != "/" && m.stays() || c.stuck["unmount "+m.point] {
+		if m.readOnly || m.inMemory() || m.point != "/" && m.stays() || c.stuck["force unmount "+m.point] {
 			continue
 		}
 		if c.limited("make read-only "+m.point, true, func() error { return c.ReadOnly(m.point) }) {

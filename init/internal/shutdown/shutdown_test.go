@@ -20,6 +20,7 @@ type machine struct {
 	mounts []string            // points, in order
 	busy   map[string]bool     // mount points that cannot be unmounted
 	hangs  map[string]bool     // calls that do not return
+	server map[string]bool     // mount points whose server is away: only force unmounts them
 	let    chan struct{}       // closed, ends those
 	below  map[string][]string // what has to be gone before a mount or device can go
 	swaps  []string
@@ -47,6 +48,10 @@ func (m *machine) system() System {
 		Unmount: func(path string, force bool) error {
 			if m.busy[path] {
 				return unix.EBUSY
+			}
+			if m.server[path] && !force {
+				<-m.let
+				return unix.EIO
 			}
 			return m.remove(&m.mounts, "unmount", path)
 		},
@@ -168,18 +173,32 @@ func TestE12HangsAreLimited(t *testing.T) {
 		if err == nil {
 			t.Error("reboot(2) has returned, and Finish gives no error")
 		}
-		if took := time.Since(begun); took != callLimit {
-			t.Errorf("took %v, want %v", took, callLimit)
+		if took := time.Since(begun); took != 2*callLimit { // the second time by force
+			t.Errorf("took %v, want %v", took, 2*callLimit)
 		}
 		want := []string{"sync", "unmount /mnt/good", "read-only /mnt/busy", "read-only /", "sync", "halt"}
 		if !slices.Equal(m.did, want) {
 			t.Errorf("did %q, want %q", m.did, want)
 		}
 		text := strings.Join(log, "\n")
-		for _, line := range []string{"unmount /mnt/dead: no end after", "unmount /mnt/busy: device or resource busy", "/mnt/busy could not be unmounted"} {
+		for _, line := range []string{"force unmount /mnt/dead: no end after", "unmount /mnt/busy: device or resource busy", "/mnt/busy could not be unmounted"} {
 			if strings.Count(text, line) != 1 {
 				t.Errorf("the log has not one %q:\n%s", line, text)
 			}
+		}
+	})
+}
+
+// E12: what waits for a server is broken off.
+func TestE12Force(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		defer close(m.let)
+		m.mounts, m.server = []string{"/", "/mnt/nfs"}, map[string]bool{"/mnt/nfs": true}
+		_ = Finish(m.system(), Options{Method: Halt, Logf: t.Logf})
+		if !slices.Contains(m.did, "unmount /mnt/nfs") {
+			t.Errorf("did %q", m.did)
 		}
 	})
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// Sync writes out what is dirty for as long as that gets less, and returns half a minute after it does not any more.
+func Sync(sys System) { newCloser(sys, nil).sync() }
+
 // sync writes out what is dirty for as long as that gets less.
 func (c *closer) sync() {
 	done := make(chan struct{})
