@@ -31,7 +31,9 @@ func newCgroup(root, name string, limits Limits) (cgroup, error) {
 	g := cgroup(filepath.Join(parent, name))
 	// Linux 6.18.44 kills at once whatever is started in a group that has been killed before: it takes the count of kills of
 	// this process's own group for that of the new one. A new group has none.
-	_ = unix.Rmdir(string(g))
+	if err := g.remove(); err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(string(g), 0o755); err != nil {
 		return "", err
 	}
@@ -55,6 +57,29 @@ func newCgroup(root, name string, limits Limits) (cgroup, error) {
 		errs = append(errs, write(string(g), "memory.oom.group", "1")) // a service of which one process is missing is none
 	}
 	return g, errors.Join(errs...)
+}
+
+// remove removes a group without processes, and those that the service has made in it.
+func (g cgroup) remove() error {
+	switch err := unix.Rmdir(string(g)); err {
+	case nil, unix.ENOENT, unix.ENOTDIR: // a control file is no group
+		return nil
+	}
+	dir, err := os.Open(string(g))
+	if err != nil {
+		return err
+	}
+	names, err := dir.Readdirnames(-1)
+	dir.Close()
+	for _, name := range names {
+		if err == nil {
+			err = cgroup(filepath.Join(string(g), name)).remove()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("rmdir "+string(g), unix.Rmdir(string(g)))
 }
 
 func write(dir, file, value string) error {

@@ -35,13 +35,3 @@ func (m *Manager) down() bool {
 	}
 	return true
 }
-
-// clearAbove reports whether nothing runs any more that is after u.
-func (m *Manager) clearAbove(u *unit) bool {
-	for _, d := range u.dependants {
-		if !d.clear() {
-			return false
-		}
-	}
-	return true
-}

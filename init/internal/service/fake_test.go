@@ -31,11 +31,12 @@ type fake struct {
 	w         *world
 	spec      *Spec
 	pid       int
-	alive     bool // main process
-	rest      bool // something else of it
-	deaf      bool // to the stop signal
-	immortal  bool // to SIGKILL
-	isReady   bool // for Ready
+	alive     bool        // main process
+	rest      bool        // something else of it
+	deaf      bool        // to the stop signal
+	immortal  bool        // to SIGKILL
+	isReady   bool        // for Ready
+	look      func() bool // in its place
 	sayReady  func()
 	signalled []unix.Signal
 }
@@ -77,9 +78,16 @@ func (w *world) Start(s *Spec, ready func()) (Process, error) {
 
 func (w *world) Log(string) []byte { return nil }
 
-func (f *fake) Pid() int    { return f.pid }
-func (f *fake) Ready() bool { return f.isReady }
-func (f *fake) Gone() bool  { return !f.alive && !f.rest }
+func (f *fake) Pid() int { return f.pid }
+
+// Ready is called by one goroutine at a time, and not while the test sets what it reads.
+func (f *fake) Ready() bool {
+	if f.look != nil {
+		return f.look()
+	}
+	return f.isReady
+}
+func (f *fake) Gone() bool { return !f.alive && !f.rest }
 
 func (f *fake) Signal(s unix.Signal) {
 	f.signalled = append(f.signalled, s)

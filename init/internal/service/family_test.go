@@ -19,9 +19,9 @@ import (
 func (n *node1) family() {
 	s := Spec{Name: "family", Args: []string{"family"}, StopTimeout: 100 * time.Millisecond, Restart: Always, Delay: 20 * time.Millisecond}
 	if group := os.Getenv("CGROUP"); group != "" {
-		s.Env = []string{"CGROUP=1"}
+		s.Env = []string{"CGROUP=1", "GROUP=" + filepath.Join(group, "hapax/family")}
 		defer func() {
-			for _, dir := range []string{"hapax/family", "hapax", "."} {
+			for _, dir := range []string{"hapax/family/sub/sub", "hapax/family/sub", "hapax/family", "hapax", "."} {
 				must(os.Remove(filepath.Join(group, dir))) // which fails if anybody is in it
 			}
 		}()

@@ -24,7 +24,7 @@ type System interface {
 	Log(name string) []byte
 }
 
-// A Process is a running service: its main process and what that has started. All methods return at once.
+// A Process is a running service: its main process and what that has started. All methods but Ready return at once.
 type Process interface {
 	// Pid is that of the main process.
 	Pid() int
@@ -35,7 +35,8 @@ type Process interface {
 	// Kill kills every process of the service.
 	Kill()
 
-	// Ready looks whether the service is ready: for ReadyFile, ReadySocket and ReadyTCP.
+	// Ready looks whether the service is ready: for ReadyFile, ReadySocket and ReadyTCP. It alone may take its time, for the
+	// disk that it looks at; it is called in a goroutine of its own, by one at a time.
 	Ready() bool
 
 	// Gone reports whether no process of a service is left whose main process was reaped, and frees what it held. It is asked
@@ -223,13 +224,34 @@ func (m *Manager) lookAt(u *unit, now time.Time) {
 	case u.state == Pausing:
 		u.again = true
 		u.enter(Waiting)
-	case u.state == Starting && u.proc.Ready():
-		m.ready(u)
-	case u.state == Starting:
+	case u.state == Starting && u.looking: // a disk that hangs has one goroutine, however often the service is started
 		u.lookAgain(now)
+	case u.state == Starting:
+		m.probe(u)
 	case u.state == Stopping && !u.alive:
 		m.sweep(u)
 	}
+}
+
+// probe looks whether a service that is starting is ready.
+func (m *Manager) probe(u *unit) {
+	proc, instance := u.proc, u.starts
+	u.looking = true
+	go func() {
+		ready := proc.Ready()
+		_ = m.Do(context.Background(), func() {
+			u.looking = false
+			switch {
+			case u.starts != instance || u.state != Starting:
+			case ready:
+				m.ready(u)
+				m.advance()
+			default:
+				u.lookAgain(time.Now())
+				m.setTimer()
+			}
+		})
+	}()
 }
 
 // late acts on a service that has used up its time.
@@ -262,12 +284,13 @@ func (m *Manager) quit(u *unit, then outcome) {
 func (m *Manager) advance() {
 	for changed := true; changed; {
 		changed = false
+		clear := map[*unit]bool{} // what is told to end in this round is not down before the next one
 		for _, u := range m.units {
 			switch {
 			case u.state == Waiting && !m.ending && m.waitsFor(u) == "":
 				m.start(u)
 				changed = true
-			case m.ending && (u.state == Up || u.state == Starting) && m.clearAbove(u):
+			case m.ending && (u.state == Up || u.state == Starting) && u.clearAbove(clear):
 				m.quit(u, toStopped)
 				changed = true
 			}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -238,6 +239,55 @@ func TestReverse(t *testing.T) {
 			t.Errorf("ended %v, want %v", ends, want)
 		}
 		<-w.m.Stop() // once more
+	})
+}
+
+// A hundred services, each after all before it, have more ways from the last to the first than can be counted.
+func TestManyWays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var specs []Spec
+		var names []string
+		for i := range 100 {
+			name := fmt.Sprint("s", i)
+			specs = append(specs, Spec{Name: name, After: slices.Clone(names), StopTimeout: time.Minute})
+			names = append(names, name)
+		}
+		w := newWorld(t, specs...)
+		w.m.Start()
+		w.run(time.Second)
+		end := w.m.Stop()
+		w.run(time.Second)
+		<-end
+	})
+}
+
+// A service on a disk that hangs keeps nobody waiting but itself, and has one look at a time, however often it is started.
+func TestHungProbe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Spec{Name: "x", Ready: Ready{Kind: ReadyFile, Path: "/x"}, StartTimeout: time.Second, Restart: Always, Delay: time.Second}, Spec{Name: "y"})
+		looks, hang := 0, make(chan struct{})
+		w.born = func(f *fake) error {
+			f.look = func() bool {
+				looks++
+				<-hang
+				return true
+			}
+			return nil
+		}
+		w.m.Start()
+		w.run(10 * time.Second)
+		w.wantState("y", Up)
+		if n := w.m.find("x").starts; n < 4 || looks != 1 {
+			t.Errorf("looked %d times in %d starts, want once in several", looks, n)
+		}
+		close(hang)
+		w.run(10 * time.Second)
+		w.wantState("x", Up)
+		end := w.m.Stop()
+		w.run(time.Second)
+		<-end
 	})
 }
 

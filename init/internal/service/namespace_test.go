@@ -67,6 +67,12 @@ func play(args []string) {
 			os.Exit(1)
 		}
 		select {}
+	case "write": // a file, when another is there
+		for unix.Access(args[1], 0) != nil {
+			time.Sleep(time.Millisecond)
+		}
+		_ = os.WriteFile(args[2], nil, 0o644)
+		select {}
 	case "exit":
 		code, _ := strconv.Atoi(args[1])
 		os.Exit(code)
@@ -77,6 +83,9 @@ func play(args []string) {
 			c.Stdout = os.Stdout
 			c.SysProcAttr = &syscall.SysProcAttr{Setsid: os.Getenv("CGROUP") != ""}
 			_ = c.Start()
+		}
+		if dir := os.Getenv("GROUP"); dir != "" { // groups of its own, as a container runtime has them
+			_ = os.MkdirAll(dir+"/sub/sub", 0o755)
 		}
 		fmt.Println("family", len(args))
 		select {}
@@ -174,19 +183,27 @@ func (n *node1) play(part string) {
 		oom, _ := os.ReadFile("/proc/self/oom_score_adj")
 		fmt.Printf("kept %sown oom %s", n.m.sys.Log("b"), oom)
 	case "ready":
+		must(os.WriteFile("/mnt/left", nil, 0o644))
 		n.manage(
+			Spec{Name: "left", Args: []string{"write", "/mnt/go", "/mnt/left"}, Ready: Ready{Kind: ReadyFile, Path: "/mnt/left"}},
 			Spec{Name: "fd", Args: []string{"say", "5"}, Ready: Ready{Kind: ReadyFD, FD: 5}},
 			Spec{Name: "tcp", Args: []string{"listen", "tcp", "127.0.0.1:1234"}, Ready: Ready{Kind: ReadyTCP, Port: 1234}},
 			Spec{Name: "unix", Args: []string{"listen", "unix", "/mnt/socket"}, Ready: Ready{Kind: ReadySocket, Path: "/mnt/socket"}},
 			Spec{Name: "tcp6", Args: []string{"listen", "tcp6", "[::]:1235"}, Ready: Ready{Kind: ReadyTCP, Port: 1235}},
 			Spec{Name: "file", Args: []string{"listen", "unix", "/mnt/file"}, Ready: Ready{Kind: ReadyFile, Path: "/mnt/file"}},
-			Spec{Name: "last", Args: []string{"exit", "0"}, Oneshot: true, After: []string{"fd", "tcp", "unix", "tcp6", "file"}})
+			Spec{Name: "last", Args: []string{"exit", "0"}, Oneshot: true, After: []string{"fd", "tcp", "unix", "tcp6", "file", "left"}})
 		n.m.Start()
 		for _, name := range []string{"fd", "tcp", "unix", "tcp6", "file"} {
 			if n.state(name) != Starting {
 				fmt.Println(name, "is ready at once")
 			}
 		}
+		begun := time.Now()
+		n.until("several looks", func() bool { return time.Since(begun) > 100*time.Millisecond })
+		if n.state("left") != Starting {
+			fmt.Println("left is ready by what another process has left")
+		}
+		must(os.WriteFile("/mnt/go", nil, 0o644))
 		n.until("last", func() bool { return n.state("last") == Done })
 		fmt.Println("ready")
 	case "terminal":

@@ -3,7 +3,6 @@ package service
 import (
 	"bytes"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -134,26 +133,30 @@ func (s *kmsgSink) account() {
 func (s *kmsgSink) close() { s.account() }
 
 // A fileSink writes lines to a file. When that has reached its size it gets another name, with ".1" behind it, in the place of
-// an older one. What cannot be written is lost.
+// an older one; if it cannot have that name, it begins anew. What cannot be written is lost, with a terminal or a pipe also what
+// nobody takes in time.
 type fileSink struct {
 	path   string
 	most   int64
 	log    *klog.Logger
 	f      *os.File
+	plain  bool // a regular file: it has a size, and can be renamed
 	size   int64
 	buf    []byte // one line
 	warned time.Time
 }
 
 func (s *fileSink) line(b []byte) {
-	if s.f != nil && s.size+int64(len(b))+1 > s.most && s.size > 0 {
-		s.close()
-		s.warn(os.Rename(s.path, s.path+".1"))
+	if s.f != nil && s.plain && s.size+int64(len(b))+1 > s.most && s.size > 0 {
+		s.rotate()
 	}
-	if s.f == nil && !s.open() {
+	if s.f == nil && !s.open(0) {
 		return
 	}
 	s.buf = append(append(s.buf[:0], b...), '\n')
+	if !s.plain {
+		_ = s.f.SetWriteDeadline(time.Now().Add(outputPatience)) // what cannot be waited for has no deadline
+	}
 	n, err := s.f.Write(s.buf)
 	s.size += int64(n)
 	if s.warn(err); err != nil {
@@ -161,21 +164,31 @@ func (s *fileSink) line(b []byte) {
 	}
 }
 
-func (s *fileSink) open() bool {
+func (s *fileSink) open(more int) bool {
+	const how = os.O_WRONLY | os.O_CREATE | os.O_APPEND | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_NONBLOCK
 	err := os.MkdirAll(filepath.Dir(s.path), 0o755)
 	if err == nil {
-		s.f, err = os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o640)
+		s.f, err = os.OpenFile(s.path, how|more, 0o640)
 	}
 	if err != nil {
 		s.f = nil
 		s.warn(err)
 		return false
 	}
-	s.size = 0
-	if size, err := s.f.Seek(0, io.SeekEnd); err == nil {
-		s.size = size
+	s.plain, s.size = false, 0
+	if st, err := s.f.Stat(); err == nil {
+		s.plain, s.size = st.Mode().IsRegular(), st.Size()
 	}
 	return true
+}
+
+// rotate makes room for another line.
+func (s *fileSink) rotate() {
+	s.close()
+	if err := os.Rename(s.path, s.path+".1"); err != nil {
+		s.warn(err)
+		s.open(os.O_TRUNC)
+	}
 }
 
 // warn reports an error, though not more than once in a minute: a full disk fails each line.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"golang.org/x/sys/unix"
+
 	"hapax/init/internal/cmdline"
 	"hapax/init/internal/klog"
 )
@@ -205,5 +207,46 @@ func TestFileSink(t *testing.T) {
 	s.close()
 	if n := strings.Count(log.String(), "lines of a service are lost"); n != 1 {
 		t.Errorf("log: %q", log.String())
+	}
+}
+
+// A log that is no regular file stays what it is, and one that cannot be renamed is bounded all the same.
+func TestFileSinkOdd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var log bytes.Buffer
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fill := func(path string, lines int) {
+		s := &fileSink{path: path, most: 2000, log: klog.New(&log, cmdline.Warn)}
+		for range lines {
+			s.line(make([]byte, 999))
+		}
+		s.close()
+	}
+	fill(pipe, 100) // nobody reads
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	fill(pipe, 66) // nobody takes what is more than 64 KiB
+	if st, err := os.Lstat(pipe); err != nil || st.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("the pipe is %v now, %v", st, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.MkdirAll(file+".1/x", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fill(file, 101)
+	if st, err := os.Stat(file); err != nil || st.Size() != 1000 {
+		t.Errorf("a file that cannot be renamed: %v, %v", st, err)
+	}
+	for _, want := range []string{"pipe: no such device or address", "i/o timeout", "file exists"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, log.String())
+		}
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Limits of the file. The builder holds them, too.
@@ -166,7 +164,7 @@ func (s *Spec) set(key, value string) (err error) {
 	case "stop-timeout":
 		s.StopTimeout, err = duration(value)
 	case "stop-signal":
-		if s.StopSignal = unix.SignalNum(value); s.StopSignal == 0 {
+		if s.StopSignal = signalNumber(value); s.StopSignal == 0 {
 			err = errWord
 		}
 	case "tty":

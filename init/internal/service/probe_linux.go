@@ -14,8 +14,9 @@ import (
 func (p *process) Ready() bool {
 	switch r := p.spec.Ready; r.Kind {
 	case ReadyFile:
+		// What an earlier process has left behind says nothing about this one.
 		var st unix.Stat_t
-		return unix.Lstat(r.Path, &st) == nil
+		return unix.Lstat(r.Path, &st) == nil && (st.Ino != p.before.Ino || st.Dev != p.before.Dev || st.Ctim != p.before.Ctim)
 	case ReadySocket:
 		return takesConnections(r.Path)
 	case ReadyTCP:

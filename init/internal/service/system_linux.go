@@ -54,11 +54,15 @@ type process struct {
 	group  cgroup  // "" for none
 	output *output // nil for none
 	since  time.Time
+	before unix.Stat_t // the file of ReadyFile at the start; zero if there was none
 }
 
 // Start forks the program, in its own session and cgroup.
 func (l *Linux) Start(s *Spec, ready func()) (Process, error) {
 	p := &process{spec: s}
+	if s.Ready.Kind == ReadyFile {
+		_ = unix.Lstat(s.Ready.Path, &p.before)
+	}
 	f := files{-1, -1, -1}
 	said, err := l.open(s, &f, p)
 	if err == nil {
@@ -129,15 +133,30 @@ func (l *Linux) fork(s *Spec, attr *syscall.ProcAttr, group cgroup) (pid int, in
 			attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, dir
 			pid, err = syscall.ForkExec(s.Exec, argv, attr)
 		}
-		// A kernel before 5.7 cannot put a child there.
-		if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EBUSY) {
+		if !oldClone(err) {
 			return pid, group, err
 		}
-		l.Logger.Warnf("%s: without a cgroup: %v", s.Name, err)
 		attr.Sys.UseCgroupFD = false
 	}
-	pid, err = syscall.ForkExec(s.Exec, argv, attr)
-	return pid, "", err
+	if pid, err = syscall.ForkExec(s.Exec, argv, attr); err != nil || group == "" {
+		return pid, "", err
+	}
+	if err := write(string(group), "cgroup.procs", strconv.Itoa(pid)); err != nil {
+		l.Logger.Warnf("%s: without a cgroup: %v", s.Name, err)
+		return pid, "", nil
+	}
+	return pid, group, nil
+}
+
+// oldClone reports whether err may be that of a kernel before 5.7, which cannot start a child in a cgroup: it has no clone3, or one
+// with fewer arguments, or does not know this flag.
+func oldClone(err error) bool {
+	errno, _ := err.(syscall.Errno)
+	switch errno {
+	case unix.ENOSYS, unix.EOPNOTSUPP, unix.E2BIG, unix.EINVAL:
+		return true
+	}
+	return false
 }
 
 // environment returns what the program sees: what the image says, and PATH and TERM if it does not say them.

@@ -53,14 +53,15 @@ type unit struct {
 	stuck  bool    // and did not go
 	then   outcome // of the end that is under way
 
-	look   time.Duration // between two looks
-	due    time.Time     // of the next look at what nobody tells; zero for none
-	limit  time.Time     // of what the service may take; zero for none
-	starts int           // since the beginning
-	recent []time.Time   // starts that the brake counts
-	again  bool          // the next start is by itself, so nothing is waited for
-	ended  string        // how the last process ended, for people
-	good   bool          // with status 0, by itself
+	look    time.Duration // between two looks
+	looking bool          // Ready has been called and has not returned
+	due     time.Time     // of the next look at what nobody tells; zero for none
+	limit   time.Time     // of what the service may take; zero for none
+	starts  int           // since the beginning
+	recent  []time.Time   // starts that the brake counts
+	again   bool          // the next start is by itself, so nothing is waited for
+	ended   string        // how the last process ended, for people
+	good    bool          // with status 0, by itself
 
 	waiters []waiter
 }
@@ -81,17 +82,18 @@ func (u *unit) ready() bool {
 // down reports whether nothing of the service runs, or nothing that could be ended.
 func (u *unit) down() bool { return u.proc == nil || u.stuck }
 
-// clear reports whether the service and everything that is after it is down.
-func (u *unit) clear() bool {
-	if !u.down() {
-		return false
+// clearAbove reports whether nothing runs any more that is after u. What it finds out is kept in known, for there may be very many
+// ways from one service to another.
+func (u *unit) clearAbove(known map[*unit]bool) bool {
+	if clear, ok := known[u]; ok {
+		return clear
 	}
+	clear := true
 	for _, d := range u.dependants {
-		if !d.clear() {
-			return false
-		}
+		clear = clear && d.down() && d.clearAbove(known)
 	}
-	return true
+	known[u] = clear
+	return clear
 }
 
 // enter changes the state, ends what belonged to the one before, and tells those who have waited for it.
@@ -171,7 +173,7 @@ func (u *unit) outcomeOf(good bool) outcome {
 func Describe(status unix.WaitStatus) string {
 	switch {
 	case status.Signaled():
-		return "signal " + unix.SignalName(status.Signal())
+		return "signal " + signalName(status.Signal())
 	case status.Exited():
 		return "exit status " + itoa(status.ExitStatus())
 	}
