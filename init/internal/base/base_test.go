@@ -237,17 +237,27 @@ func TestClock(t *testing.T) {
 		now, rtc time.Time
 		want     time.Time // zero: not set
 		err      string
+		seed     time.Time // when the last boot saved it; zero is long ago
 	}{
-		{"right", image.Add(time.Hour), year(1970), time.Time{}, ""},
-		{"1970, no RTC", year(1970), time.Time{}, image, "there is no hardware clock"},
-		{"1970, RTC right", year(1970), image.Add(time.Hour), image.Add(time.Hour), ""},
-		{"1970, RTC too", year(1970), year(1970), image, "the hardware clock says 1970-01-01T00:00:00Z"},
-		{"just before the image", image.Add(-time.Second), year(2020), image, "2020"},
-		{"2100, RTC too", year(2100), year(2100), image, "the hardware clock says 2100-01-01T00:00:00Z"},
-		{"2100, RTC right", year(2100), image.Add(time.Minute), image.Add(time.Minute), ""},
+		{"right", image.Add(time.Hour), year(1970), time.Time{}, "", time.Time{}},
+		{"1970, no RTC", year(1970), time.Time{}, image, "there is no hardware clock", time.Time{}},
+		{"1970, RTC right", year(1970), image.Add(time.Hour), image.Add(time.Hour), "", time.Time{}},
+		{"1970, RTC too", year(1970), year(1970), image, "the hardware clock says 1970-01-01T00:00:00Z", time.Time{}},
+		{"just before the image", image.Add(-time.Second), year(2020), image, "2020", time.Time{}},
+		{"2100, RTC too", year(2100), year(2100), image, "the hardware clock says 2100-01-01T00:00:00Z", time.Time{}},
+		{"2100, RTC right", year(2100), image.Add(time.Minute), image.Add(time.Minute), "", time.Time{}},
+		{"1970, a later boot", year(1970), year(1970), year(2030), "set to the time of the last boot, 2030-", year(2030)},
+		{"right, one boot was wrong", image.Add(time.Hour), image.Add(time.Hour), time.Time{}, "", year(2045)},
+		{"1970, RTC right, one boot was wrong", year(1970), image.Add(time.Hour), image.Add(time.Hour), "", year(2045)},
 	} {
-		m := newMachine(t, "", map[string]string{"etc/initrd-release": ""})
+		m := newMachine(t, "", map[string]string{"etc/initrd-release": "", "var/lib/hapax/random-seed": ""})
 		if err := os.Chtimes(m.Root+"/etc/initrd-release", image, image); err != nil {
+			t.Fatal(err)
+		}
+		if tt.seed.IsZero() {
+			tt.seed = year(1980)
+		}
+		if err := os.Chtimes(m.Root+seedFile, tt.seed, tt.seed); err != nil {
 			t.Fatal(err)
 		}
 		m.now, m.rtc = tt.now, tt.rtc
@@ -262,7 +272,7 @@ func TestClock(t *testing.T) {
 		if err := os.Chtimes(m.Root+"/etc/initrd-release", at, at); err != nil {
 			t.Fatal(err)
 		}
-		if got := m.built(); got.Unix() != epoch {
+		if got := m.built("/etc/initrd-release"); got.Unix() != epoch {
 			t.Errorf("an image of %v: not before %v", at, got)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -61,7 +62,7 @@ func child(root string) error {
 		}
 		return unix.Mount(source, target, fstype, flags, data)
 	}
-	s.Now = s.built
+	s.Now = func() time.Time { return s.built() }
 	if err := errors.Join(s.Setup()...); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -47,21 +48,56 @@ func setStatic(link netlink.Link, i Interface) error {
 	return errors.Join(errs...)
 }
 
+// changeLease puts a lease in the place of another one; nil is none. An address that is not used any more goes first: the kernel
+// would take a second one of the same network away with it.
+func changeLease(link netlink.Link, i Interface, old, l *lease) error {
+	var errs []error
+	if old != nil && (l == nil || old.prefix != l.prefix) {
+		errs = append(errs, unsetLease(link, *old))
+	} else if old != nil {
+		errs = append(errs, dropRoutes(link, *old, *l))
+	}
+	if l != nil {
+		errs = append(errs, setLease(link, i, *l))
+	}
+	return errors.Join(errs...)
+}
+
+// dropRoutes removes the routes that a lease has and its successor, with the same address, has not.
+func dropRoutes(link netlink.Link, old, l lease) error {
+	var errs []error
+	for _, r := range old.routes {
+		if slices.Contains(l.routes, r) {
+			continue
+		}
+		err := netlink.RouteDel(leaseRoute(link, r, old))
+		if !errors.Is(err, unix.ESRCH) { // somebody was faster
+			errs = append(errs, wrap("remove the route to "+r.dest.String(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // setLease gives a link what a lease says. The kernel itself takes the address away when the lease has ended, and the routes
-// with it, even if nobody is left to do so.
-func setLease(link netlink.Link, l lease) error {
+// with it, even if nobody is left to do so. What the Config says of the MTU counts for more than what a server does.
+func setLease(link netlink.Link, i Interface, l lease) error {
 	valid, preferred := lifetime(l.expire), lifetime(l.rebind)
 	var errs []error
-	if l.mtu != 0 && link.Attrs().MTU != l.mtu {
+	if l.mtu != 0 && i.MTU == 0 && link.Attrs().MTU != l.mtu {
 		errs = append(errs, wrap("set the MTU", netlink.LinkSetMTU(link, l.mtu)))
 	}
 	errs = append(errs, wrap("address "+l.prefix.String(),
 		netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(l.prefix), ValidLft: valid, PreferedLft: preferred})))
 	for _, r := range l.routes {
 		errs = append(errs, wrap("route to "+r.dest.String(),
-			netlink.RouteReplace(kernelRoute(link, r, []netip.Prefix{l.prefix}, l.prefix.Addr(), unix.RTPROT_DHCP))))
+			netlink.RouteReplace(leaseRoute(link, r, l))))
 	}
 	return errors.Join(errs...)
+}
+
+// leaseRoute returns a route of a lease for the kernel.
+func leaseRoute(link netlink.Link, r route, l lease) *netlink.Route {
+	return kernelRoute(link, r, []netip.Prefix{l.prefix}, l.prefix.Addr(), unix.RTPROT_DHCP)
 }
 
 // unsetLease takes a lease from a link. The kernel removes the routes that begin at the address.

@@ -30,10 +30,8 @@ const (
 func keep(ctx context.Context, c client, again <-chan struct{}, logf func(format string, args ...any), bound func(lease), lost func()) {
 	var last netip.Addr
 	for pause := firstPause; ctx.Err() == nil; {
-		try, cancel := context.WithTimeout(ctx, attempt)
 		sent := time.Now()
-		l, err := c.obtain(try, last)
-		cancel()
+		l, err := within(ctx, attempt, func(ctx context.Context) (lease, error) { return c.obtain(ctx, last) })
 		if err != nil {
 			if ctx.Err() == nil {
 				logf("no lease: %v; trying again in %v", err, pause)
@@ -69,9 +67,13 @@ func hold(ctx context.Context, c client, l lease, sent time.Time, again <-chan s
 		if !anyone {
 			limit = sent.Add(l.rebind).Sub(now)
 		}
-		try, cancel := context.WithTimeout(ctx, min(limit, attempt))
-		next, err := c.prolong(try, l, anyone)
-		cancel()
+		next, err := within(ctx, min(limit, attempt), func(ctx context.Context) (lease, error) { return c.prolong(ctx, l, anyone) })
+		if confirm && err != nil && !errors.Is(err, errRefused) && ctx.Err() == nil {
+			// A server that does not know the address may keep silent (RFC 2131, section 4.3.2): it is asked for one of its own.
+			// Until there is an answer the old one is used, as section 3.2 allows.
+			now = time.Now()
+			next, err = within(ctx, attempt, func(ctx context.Context) (lease, error) { return c.obtain(ctx, l.prefix.Addr()) })
+		}
 		switch {
 		case err == nil:
 			l, sent = next, now
@@ -79,14 +81,24 @@ func hold(ctx context.Context, c client, l lease, sent time.Time, again <-chan s
 			confirm = sleep(ctx, time.Until(sent.Add(l.renew)), again)
 		case errors.Is(err, errRefused):
 			return err
+		case ctx.Err() == nil && confirm:
+			logf("%s is not confirmed yet: %v", l.prefix.Addr(), err)
+			sleep(ctx, min(lastPause, time.Until(sent.Add(l.expire))), again)
 		case ctx.Err() == nil:
 			logf("%s is not prolonged yet: %v", l.prefix.Addr(), err)
 			// RFC 2131, section 4.4.5: half of the time that is left in the phase, but a minute at least, or all of it.
 			rest := limit - time.Since(now)
-			confirm = sleep(ctx, max(rest/2, min(rest, time.Minute)), again) || confirm
+			confirm = sleep(ctx, max(rest/2, min(rest, time.Minute)), again)
 		}
 	}
 	return ctx.Err()
+}
+
+// within calls f with a limit of time.
+func within(ctx context.Context, limit time.Duration, f func(context.Context) (lease, error)) (lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return f(ctx)
 }
 
 // sleep waits for d, or until again has something, which it reports, or ctx ends.

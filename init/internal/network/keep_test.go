@@ -166,6 +166,34 @@ func TestKeepConfirms(t *testing.T) {
 	})
 }
 
+// Behind the cable is a network whose server keeps silent about the lease of another one, and gives its own.
+func TestKeepElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		other := hour()
+		other.prefix = netip.MustParsePrefix("192.168.0.9/24")
+		there := 0
+		f := &fakeServer{
+			obtained: func() (lease, error) {
+				switch there++; there {
+				case 1:
+					return hour(), nil
+				case 2:
+					return lease{}, errSilence
+				}
+				return other, nil
+			},
+			prolonged: func(bool) (lease, error) { return lease{}, errSilence },
+		}
+		again := make(chan struct{}, 1)
+		time.AfterFunc(5*time.Minute, func() { again <- struct{}{} })
+		compare(t, []string{
+			"0s obtain invalid IP", "0s bound 10.0.0.5", "5m0s prolong true", "5m30s obtain 10.0.0.5", "7m0s prolong true", "7m30s obtain 10.0.0.5",
+			"7m30s bound 192.168.0.9",
+		}, play(t, 30*time.Minute, f, again))
+	})
+}
+
 func TestKeepForever(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

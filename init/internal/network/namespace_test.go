@@ -357,6 +357,38 @@ func TestRefusal(t *testing.T) {
 	until(t, "the other address", hasAddress(t, "10.0.0.77/24"))
 }
 
+// A renewal brings another address of the same network and other routes. What the image says of the MTU holds.
+func TestChange(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	p := newPeer(t)
+	_, net8, _ := net.ParseCIDR("10.8.0.0/16")
+	_, net9, _ := net.ParseCIDR("10.9.0.0/16")
+	by := func(routes ...*dhcpv4.Route) dhcpv4.Modifier {
+		return dhcpv4.WithOption(dhcpv4.OptClasslessStaticRoute(routes...))
+	}
+	mtu := dhcpv4.WithGeneric(dhcpv4.OptionInterfaceMTU, []byte{5, 120}) // 1400
+	via8, via9 := &dhcpv4.Route{Dest: net8, Router: net.IPv4(10, 0, 0, 8)}, &dhcpv4.Route{Dest: net9, Router: net.IPv4(10, 0, 0, 9)}
+	p.behave(false, grant(3, mtu, by(via8, via9)))
+	<-begin(t, Config{Interfaces: []Interface{{Name: "eth0", Method: DHCP, MTU: 1300}}})
+	_, routes := has(t)
+	compare(t, []string{"10.8.0.0/16 via 10.0.0.8", "10.9.0.0/16 via 10.0.0.9"}, routes)
+	p.behave(false, grant(3, mtu, by(via9)))
+	until(t, "one route less", func() bool {
+		_, routes := has(t)
+		return slices.Equal(routes, []string{"10.9.0.0/16 via 10.0.0.9"})
+	})
+	p.behave(false, grant(3600, mtu, by(via9), dhcpv4.WithYourIP(net.IPv4(10, 0, 0, 77))))
+	until(t, "the other address alone, with its route", func() bool {
+		addresses, routes := has(t)
+		return slices.Equal(addresses, []string{"10.0.0.77/24"}) && slices.Equal(routes, []string{"10.9.0.0/16 via 10.0.0.9"})
+	})
+	if l, err := netlink.LinkByName("eth0"); err != nil || l.Attrs().MTU != 1300 {
+		t.Errorf("MTU %d, error %v", l.Attrs().MTU, err)
+	}
+}
+
 // Before the one good answer comes rubbish: it is passed over.
 func TestHostileServer(t *testing.T) {
 	if !inside(t) {

@@ -277,14 +277,9 @@ func (m *manager) leaseEvent(e event) {
 		if old == nil || old.prefix != e.lease.prefix {
 			m.log.Infof("network: %s has %v", name, *e.lease)
 		}
-		if err := setLease(l, *e.lease); err != nil {
-			m.log.Warnf("network: %s: %v", name, err)
-		}
 	}
-	if old != nil && (e.lease == nil || old.prefix != e.lease.prefix) {
-		if err := unsetLease(l, *old); err != nil {
-			m.log.Warnf("network: %s: %v", name, err)
-		}
+	if err := changeLease(l, l.config, old, e.lease); err != nil {
+		m.log.Warnf("network: %s: %v", name, err)
 	}
 	m.publish(l)
 }
