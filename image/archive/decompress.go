@@ -3,7 +3,6 @@ package archive
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,8 +56,7 @@ func detect(b []byte) (Compression, bool) {
 	return "", false
 }
 
-// newDecompressor returns a reader of the compressed part at the start of r, which it leaves just behind the part. Only
-// the readers of bzip2 and lzma read on: nothing can follow these.
+// newDecompressor returns a reader of the compressed part at the start of r, which it leaves just behind the part.
 func newDecompressor(r *bufio.Reader, c Compression) (io.ReadCloser, error) {
 	switch c {
 	case Zstd:
@@ -83,7 +81,7 @@ func newDecompressor(r *bufio.Reader, c Compression) (io.ReadCloser, error) {
 	case lzopFormat:
 		return newLZOPReader(r)
 	case bzip2Format:
-		return io.NopCloser(bzip2.NewReader(r)), nil
+		return newBzip2Reader(r), nil
 	case lzmaFormat:
 		return newLZMAReader(r)
 	}

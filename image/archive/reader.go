@@ -15,7 +15,8 @@ import (
 // Limits bound what a Reader takes from an image before it gives up. Zero fields stand for the defaults.
 type Limits struct {
 	Content int64 // bytes after decompression, of all archives together; default 4 GiB
-	Entries int   // default 1,000,000
+	Entries int   // default 250,000
+	Names   int64 // bytes of all names and targets of links; default 64 MiB
 }
 
 // bufferSize is how much of a file, and of what it unpacks to, is read at once.
@@ -51,9 +52,11 @@ type Reader struct {
 	closer  io.Closer     // the decompressor
 	format  Compression   // of in
 	formats []Compression
+	beyond  []string
 	part    int // archives ended so far
 	inside  bool
 	entries int
+	names   int64
 	read    int64 // bytes after decompression
 	left    int64 // of the current file
 	padding int64 // after it
@@ -66,7 +69,10 @@ func NewReader(r io.Reader, limits Limits) *Reader {
 		limits.Content = 4 << 30
 	}
 	if limits.Entries == 0 {
-		limits.Entries = 1_000_000
+		limits.Entries = 250_000
+	}
+	if limits.Names == 0 {
+		limits.Names = 64 << 20
 	}
 	outer := bufio.NewReaderSize(r, bufferSize)
 	return &Reader{limits: limits, outer: outer, in: outer, format: None}
@@ -111,6 +117,26 @@ func (r *Reader) Formats() []Compression { return r.formats }
 // ContentBytes returns how many bytes were read so far, counted after decompression.
 func (r *Reader) ContentBytes() int64 { return r.read }
 
+// Unreadable returns what of the archives read so far the kernel cannot unpack, though this package can.
+func (r *Reader) Unreadable() []string { return r.beyond }
+
+// checkXZ looks at the kind of check in the header of an xz stream, which begins with b. The kernel refuses all but the first two
+// (dec_stream_header in lib/xz/xz_dec_stream.c).
+func (r *Reader) checkXZ(b []byte) {
+	const kind = 7 // where it stands: behind the magic and a byte of flags that are 0
+	if len(b) <= kind || b[kind]&0xf <= 1 {
+		return
+	}
+	name := fmt.Sprint("check ", b[kind]&0xf)
+	switch b[kind] & 0xf {
+	case 4:
+		name = "CRC64"
+	case 10:
+		name = "SHA-256"
+	}
+	r.beyond = append(r.beyond, fmt.Sprintf("archive %d is xz with %s, which the kernel cannot unpack: pack it with xz --check=crc32", r.part+1, name))
+}
+
 func (r *Reader) fail(err error) {
 	if !errors.Is(err, ErrTooLarge) && err != io.EOF { //nolint:errorlint // a wrapped io.EOF is damage
 		err = fmt.Errorf("archive %d (%s), byte %d: %w", r.part+1, r.format, r.read, err)
@@ -139,6 +165,9 @@ func (r *Reader) next() (Header, error) {
 			r.entries++
 			if r.entries > r.limits.Entries {
 				return Header{}, fmt.Errorf("%w: %d files", ErrTooLarge, r.entries)
+			}
+			if r.names += int64(len(h.Name) + len(h.Link)); r.names > r.limits.Names {
+				return Header{}, fmt.Errorf("%w: %d bytes in names", ErrTooLarge, r.names)
 			}
 			return h, nil
 		}
@@ -180,6 +209,9 @@ func (r *Reader) begin() error {
 			return fmt.Errorf("%s inside of %s: the kernel unpacks once", format, r.format)
 		}
 		r.format = format
+		if format == XZ {
+			r.checkXZ(b)
+		}
 		d, err := newDecompressor(r.outer, format)
 		if err != nil {
 			return truncated(err)

@@ -159,11 +159,12 @@ func TestReaderRefuses(t *testing.T) {
 		"junk after zstd":    {squeeze(t, Zstd, good) + "junk", "neither a newc archive"},
 		"bomb":               {squeeze(t, Zstd, record("f", modeFile, 1<<21, strings.Repeat("\x00", 1<<21))), "more content than the limit"},
 		"zeros without end":  {squeeze(t, Gzip, strings.Repeat("\x00", 1<<21)), "more content than the limit"},
+		"long names":         {strings.Repeat(record(strings.Repeat("n", 4000), modeFile, 0, ""), 20) + end, "more content than the limit allows: 68000 bytes in names"},
 		"many files":         {strings.Repeat(record("f", modeFile, 0, ""), 101) + end, "more content than the limit"},
 		"xz, 4 GiB window":   {xzWithDictionary(t, good, 40), "window above 128 MiB"},
 		"zstd, large window": {"\x28\xb5\x2f\xfd\x00\xff" + "\x01\x00\x00", "window"},
 	} {
-		_, err := list([]byte(tt.image), Limits{Content: 1 << 20, Entries: 100})
+		_, err := list([]byte(tt.image), Limits{Content: 1 << 20, Entries: 100, Names: 1 << 16})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v; want an error with %q", name, err, tt.want)
 		}
@@ -238,17 +239,7 @@ func TestReaderOtherFormats(t *testing.T) {
 		{"bzip2"}, {"xz", "--format=lzma"}, {"lzop", "-1"}, {"lzop", "-9"}, {"lzop", "-F"}, {"lzop", "-3", "--crc32"},
 		{"zstd", "-19"}, {"zstd", "--no-check", "--rsyncable"}, {"xz", "-T2", "--block-size=65536"}, {"gzip", "-1"},
 	} {
-		path, err := exec.LookPath(tool[0])
-		if err != nil {
-			need.Unmet(t, "tests/setup/apt.go names the package of what is missing: %v", err)
-		}
-		cmd := exec.CommandContext(t.Context(), path, append(tool[1:], "-c")...)
-		cmd.Stdin = strings.NewReader(plain.String())
-		packed, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%v: %v", tool, err)
-		}
-		r := NewReader(bytes.NewReader(packed), Limits{})
+		r := NewReader(strings.NewReader(pack(t, plain.String(), tool...)), Limits{})
 		files := 0
 		for {
 			h, err := r.Next()
@@ -355,4 +346,74 @@ func FuzzWriteRead(f *testing.F) {
 			t.Errorf("%d of 3 files came back", seen)
 		}
 	})
+}
+
+// pack has one of the usual tools pack a text.
+func pack(t *testing.T, plain string, tool ...string) string {
+	t.Helper()
+	path, err := exec.LookPath(tool[0])
+	if err != nil {
+		need.Unmet(t, "tests/setup/apt.go names the package of what is missing: %v", err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, append(tool[1:], "-c")...)
+	cmd.Stdin = strings.NewReader(plain)
+	packed, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v", tool, err)
+	}
+	return string(packed)
+}
+
+// What may stand behind an archive, behind one of bzip2 too.
+func TestBzip2Joined(t *testing.T) {
+	t.Parallel()
+	one := record("one", modeFile|0o644, 5, "12345") + record(trailer, 0, 0, "")
+	two := record("two", modeFile|0o644, 0, "") + record(trailer, 0, 0, "")
+	b1, b2 := pack(t, one, "bzip2"), pack(t, two, "bzip2")
+	for name, tt := range map[string]struct{ image, names, err string }{
+		"alone":           {b1, "one", ""},
+		"padded":          {b1 + strings.Repeat("\x00", 512), "one", ""},
+		"before plain":    {b1 + two, "one two", ""},
+		"before gzip":     {b1 + squeeze(t, Gzip, two), "one two", ""},
+		"two":             {b1 + b2, "one two", ""},
+		"two, padded":     {b1 + strings.Repeat("\x00", 4) + b2, "one two", ""},
+		"in two streams":  {pack(t, one[:40], "bzip2") + pack(t, one[40:], "bzip2") + two, "one two", ""},
+		"before junk":     {b1 + "junk", "", "neither a newc archive"},
+		"cut":             {cut(b1), "", "archive 1 (bzip2)"},
+		"cut in the next": {b1 + cut(b2), "", "archive 2 (bzip2)"},
+	} {
+		lines, err := list([]byte(tt.image), Limits{})
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s: %v; want an error with %q", name, err, tt.err)
+			}
+			continue
+		}
+		var names []string
+		for line := range strings.Lines(lines) {
+			names = append(names, strings.Trim(strings.Fields(line)[7], `"`))
+		}
+		if err != nil || strings.Join(names, " ") != tt.names {
+			t.Errorf("%s: files %q, %v; want %q", name, names, err, tt.names)
+		}
+	}
+}
+
+// The kernel has no CRC64, which is what xz takes when nobody says otherwise.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	one := record("one", modeFile|0o644, 5, "12345") + record(trailer, 0, 0, "")
+	for _, check := range []string{"none", "crc32", "crc64", "sha256"} {
+		image := one + pack(t, one, "xz", "--check="+check)
+		r := NewReader(strings.NewReader(image), Limits{})
+		for range 2 {
+			if _, err := r.Next(); err != nil {
+				t.Fatalf("%s: %v", check, err)
+			}
+		}
+		want := map[string]string{"crc64": "archive 2 is xz with CRC64", "sha256": "archive 2 is xz with SHA-256"}[check]
+		if got := strings.Join(r.Unreadable(), ""); !strings.HasPrefix(got, want) || (want == "") != (got == "") {
+			t.Errorf("%s: %q, want %q", check, got, want)
+		}
+	}
 }

@@ -113,6 +113,9 @@ func (t *Tree) maker() string {
 
 // archives reports what the kernel would make of the archives themselves.
 func (c *check) archives() error {
+	for _, r := range c.tree.Refused {
+		c.report.find(Error, "archive", c.tree.Source.Name, "%s", r)
+	}
 	for _, p := range c.tree.Problems {
 		c.report.find(Warning, "archive", c.tree.Source.Name, "the kernel passes over %s", p)
 	}

@@ -1,7 +1,9 @@
 package inspect
 
 import (
+	"bytes"
 	"debug/elf"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ulikunitz/xz"
 
 	"hapax/image/archive"
 	"hapax/image/profile"
@@ -190,6 +193,30 @@ func TestCheck(t *testing.T) {
 				t.Errorf("findings (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// An image that hapax can read and the kernel cannot does not boot.
+func TestCheckUnreadable(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	z, err := xz.WriterConfig{CheckSum: xz.CRC64}.NewWriter(&packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(z, newc(goodImage().records()...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Check(open(t, packed.String()), Target{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "error: image: archive 1 is xz with CRC64, which the kernel cannot unpack: pack it with xz --check=crc32"
+	if got := r.Findings[0].String(); got != want {
+		t.Errorf("found %q, want %q", got, want)
 	}
 }
 

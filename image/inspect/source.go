@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"hapax/image/archive"
 )
 
@@ -51,10 +53,10 @@ const maxText = 64 << 10
 //
 // The file may be a disk or a CD with one image on its EFI system partition; FILE:NAME names one of several.
 func Open(ctx context.Context, name string) (*Source, error) {
-	f, err := os.Open(name)
+	f, err := openFile(name)
 	inside := ""
 	if file, rest := splitMedium(name); errors.Is(err, fs.ErrNotExist) && rest != "" {
-		if inner, innerErr := os.Open(file); innerErr == nil {
+		if inner, innerErr := openFile(file); innerErr == nil {
 			f, err, inside = inner, nil, rest
 		}
 	}
@@ -74,6 +76,11 @@ func Open(ctx context.Context, name string) (*Source, error) {
 	}
 	s.close = f.Close
 	return s, nil
+}
+
+// openFile opens a file without waiting for somebody at the other end, should it be a pipe.
+func openFile(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 // Close closes the file.

@@ -18,9 +18,8 @@ import (
 
 // Bounds of a Tree. No initramfs comes near.
 const (
-	maxFiles = 250_000
-	maxKept  = 256 << 20 // bytes of content in memory
-	maxHops  = 40        // symbolic links on the way to one file, as in the kernel
+	maxKept = 256 << 20 // bytes of content in memory
+	maxHops = 40        // symbolic links on the way to one file, as in the kernel
 )
 
 // A File is a file of an image as it is when the kernel has unpacked all of it.
@@ -49,6 +48,7 @@ type Tree struct {
 	Bytes    int64    // after decompression
 	Entries  int      // of the archives
 	Problems []string // entries that the kernel passes over, and why; at most 100
+	Refused  []string // archives that the kernel cannot unpack, and why
 
 	files  map[string]*File
 	limits archive.Limits
@@ -78,9 +78,6 @@ var ErrMemory = fmt.Errorf("more than %d MiB in files that would have to be kept
 
 // Read reads the whole image.
 func Read(s *Source, o Options) (*Tree, error) {
-	if o.Limits.Entries == 0 {
-		o.Limits.Entries = maxFiles
-	}
 	t := &Tree{
 		Source: s, files: map[string]*File{".": {Header: archive.Header{Mode: fs.ModeDir | 0o755}, Path: "."}},
 		limits: o.Limits, links: map[inode]*File{}, memory: cmp.Or(o.memory, maxKept),
@@ -89,7 +86,7 @@ func Read(s *Source, o Options) (*Tree, error) {
 	for {
 		h, err := r.Next()
 		if err == io.EOF { //nolint:errorlint // a wrapped io.EOF would be damage
-			t.Formats, t.Bytes = r.Formats(), r.ContentBytes()
+			t.Formats, t.Bytes, t.Refused = r.Formats(), r.ContentBytes(), r.Unreadable()
 			return t, nil
 		}
 		if err == nil {

@@ -39,15 +39,15 @@ type Unpacked struct {
 // stops at the first error and leaves what it has made before.
 func Unpack(s *Source, dir string, o UnpackOptions) (Unpacked, error) {
 	u := &unpacker{o: o, links: map[inode]string{}}
-	if o.Limits.Entries == 0 {
-		u.o.Limits.Entries = maxFiles
-	}
 	err := u.open(dir)
 	if err != nil {
 		return u.done, err
 	}
 	defer u.root.Close()
-	if err = u.all(s.Reader(u.o.Limits)); err != nil {
+	if err = u.all(s.Reader(u.o.Limits)); err == nil {
+		err = u.within()
+	}
+	if err != nil {
 		err = fmt.Errorf("%s: %w", s.Name, err)
 	}
 	return u.done, errors.Join(err, u.finish())
@@ -59,6 +59,7 @@ type unpacker struct {
 	done  Unpacked
 	links map[inode]string // first names of files that have several
 	dirs  []archive.Header // to set their modes and times when nothing is made in them any more
+	upper []string         // links whose targets hold ".."
 }
 
 // open makes the folder, or makes sure that it is empty.
@@ -142,6 +143,47 @@ func climbs(name, target string) bool {
 	return false
 }
 
+// within looks at the links again when all of them are there: ".." behind a link counts from where that one leads to.
+func (u *unpacker) within() error {
+	for _, name := range u.upper {
+		if target, err := u.root.Readlink(name); err == nil && u.leavesBy(path.Dir(name)+"/"+target) && !path.IsAbs(target) {
+			return fmt.Errorf("%.200q: a link to %.200q, which lies outside of the folder", name, target)
+		}
+	}
+	return nil
+}
+
+// leavesBy reports whether a path with links leads above the root. Absolute links, which do so anyway, end the search, as does what
+// is not there.
+func (u *unpacker) leavesBy(name string) bool {
+	at, rest := ".", strings.Split(name, "/")
+	for links := 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		switch {
+		case part == "" || part == ".":
+			continue
+		case part == ".." && at == ".":
+			return true
+		case part == "..":
+			at = path.Dir(at)
+			continue
+		}
+		next := path.Join(at, part)
+		info, err := u.root.Lstat(next)
+		if err != nil || info.Mode().Type() != fs.ModeSymlink {
+			at = next // what is not there counts as a folder
+			continue
+		}
+		target, err := u.root.Readlink(next)
+		if links++; err != nil || path.IsAbs(target) || links > maxHops {
+			return false
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return false
+}
+
 func (u *unpacker) file(h archive.Header, content io.Reader) error {
 	name, err := localName(h.Name)
 	if err != nil || name == "." {
@@ -162,6 +204,9 @@ func (u *unpacker) file(h archive.Header, content io.Reader) error {
 	case fs.ModeSymlink:
 		if climbs(name, h.Link) {
 			return fmt.Errorf("a link to %.200q, which lies outside of the folder", h.Link)
+		}
+		if strings.Contains(h.Link, "..") {
+			u.upper = append(u.upper, name)
 		}
 		if err = u.root.Symlink(h.Link, name); err == nil && u.o.AsRoot {
 			err = u.root.Lchown(name, int(h.UID), int(h.GID))
