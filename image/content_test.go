@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,8 +132,17 @@ func TestMicrocode(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
 		"intel-ucode/06-8e-0a": "intel one.", "intel-ucode/06-9e-0d": "intel two", "intel-ucode/.hidden": "never",
-		"amd-ucode/microcode_amd_fam17h.bin": "amd 17", "amd-ucode/microcode_amd.bin": "amd old", "amd-ucode/README": "never",
+		"amd-ucode/microcode_amd.bin": "amd old", "amd-ucode/README": "never", "intel-ucode/README": "never", "intel-ucode/06-8e-0x": "never",
+		"amd-ucode/microcode_amd.bin.asc": "never",
 	} {
+		writeFile(t, filepath.Join(dir, name), content, 0o644)
+	}
+	for name, content := range map[string]string{ // as some distributions have them
+		"amd-ucode/microcode_amd_fam17h.bin.xz": "amd 17", "intel-ucode/06-8f-07.initramfs": "intel early", "intel-ucode/06-8e-0a.xz": "never, for there is a plain one",
+	} {
+		if strings.HasSuffix(name, ".xz") {
+			content = packed(t, content)
+		}
 		writeFile(t, filepath.Join(dir, name), content, 0o644)
 	}
 	plain, err := Build(t.Context(), spec)
@@ -154,9 +164,9 @@ func TestMicrocode(t *testing.T) {
 	}{
 		"universal": {"", nil, "", ""},
 		"none":      {"none", []string{cpus}, "", ""},
-		"all":       {"all", nil, "amd oldamd 17", "intel one.intel two"},
+		"all":       {"all", nil, "amd oldamd 17", "intel one.intel earlyintel two"},
 		"machine":   {"auto", []string{cpus}, "amd oldamd 17", "intel one."},
-		"a folder":  {dir, nil, "amd oldamd 17", "intel one.intel two"},
+		"a folder":  {dir, nil, "amd oldamd 17", "intel one.intel earlyintel two"},
 	} {
 		spec.Microcode, spec.Profiles, spec.Mode = tt.microcode, tt.profiles, Universal
 		if tt.profiles != nil {
@@ -191,6 +201,23 @@ func TestMicrocode(t *testing.T) {
 			t.Errorf("Build with microcode %q = %v, want an error with %q", microcode, err, want)
 		}
 	}
+}
+
+// packed returns a file as xz packs it.
+func packed(t *testing.T, content string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z, err := archive.NewCompressor(&b, archive.XZ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(z, content); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // early returns where the record of a microcode file begins, -1 if there is none.

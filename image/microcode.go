@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -51,7 +52,7 @@ func (b *builder) microcode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	intel, err := readMicrocode(dirs, intelFolder, func(file string) bool { return fits(intelVendor, file) })
+	intel, err := readMicrocode(dirs, intelFolder, func(file string) bool { return isIntel(file) && fits(intelVendor, file) })
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +70,52 @@ const (
 	intelVendor = "GenuineIntel"
 )
 
-// readMicrocode returns the files of a folder that fit, one behind the other in the order of their names. Of a file in
+// isIntel reports whether a file is named as Intel's are: FAMILY-MODEL-STEPPING, two hexadecimal digits each. The kernel stops at
+// whatever else is among them.
+func isIntel(file string) bool {
+	for i := range len(file) {
+		if (i%3 == 2) != (file[i] == '-') || i%3 != 2 && !strings.ContainsRune("0123456789abcdef", rune(file[i])) {
+			return false
+		}
+	}
+	return len(file) == len("06-8e-0a")
+}
+
+// plainName returns the name of a file of firmware without what distributions add: how it is packed, and that Debian has some only
+// for the initramfs.
+func plainName(file string) string {
+	for _, suffix := range []string{".xz", ".zst", ".initramfs"} {
+		file = strings.TrimSuffix(file, suffix)
+	}
+	return file
+}
+
+// maxMicrocode bounds one file: the largest have a few MiB.
+const maxMicrocode = 64 << 20
+
+// unpacked returns the content of a file, which may be packed.
+func unpacked(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w", err)
+	}
+	defer f.Close()
+	plain, _, err := archive.Decompress(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	defer plain.Close()
+	b, err := io.ReadAll(io.LimitReader(plain, maxMicrocode+1))
+	if err == nil && len(b) > maxMicrocode {
+		err = fmt.Errorf("more than %d MiB", maxMicrocode>>20)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return b, nil
+}
+
+// readMicrocode returns the files of a folder that fit, unpacked, one behind the other in the order of their names. Of a file in
 // several firmware folders the first counts.
 func readMicrocode(dirs []string, folder string, fits func(file string) bool) ([]byte, error) {
 	files := map[string]string{}
@@ -79,14 +125,15 @@ func readMicrocode(dirs []string, folder string, fits func(file string) bool) ([
 			return nil, fmt.Errorf("microcode: %w", err)
 		}
 		for _, e := range entries {
-			if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") && files[e.Name()] == "" && fits(e.Name()) {
-				files[e.Name()] = filepath.Join(dir, folder, e.Name())
+			name := plainName(e.Name())
+			if !e.IsDir() && !strings.HasPrefix(name, ".") && files[name] == "" && fits(name) {
+				files[name] = filepath.Join(dir, folder, e.Name())
 			}
 		}
 	}
 	var all []byte
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		b, err := os.ReadFile(files[name])
+		b, err := unpacked(files[name])
 		if err != nil {
 			return nil, fmt.Errorf("microcode: %w", err)
 		}
