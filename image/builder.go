@@ -124,6 +124,9 @@ func (b *builder) readMachines(context.Context) error {
 			if err != nil {
 				return err
 			}
+			if want := b.spec.Arch.name(); p.Arch != "" && p.Arch != want {
+				return fmt.Errorf("%s is of a machine with the architecture %s, and the image is for %s: say --arch %s", file, p.Arch, want, p.Arch)
+			}
 			b.machines = append(b.machines, p)
 		}
 	}

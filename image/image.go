@@ -150,11 +150,19 @@ type Explained struct {
 // Build makes the image of spec. When it fails, or ctx ends, Output is as it was and nothing is left beside it.
 // Builds of the same Output at the same time each leave a whole image, the last one stays.
 func Build(ctx context.Context, spec Spec) (Result, error) {
+	for _, dir := range spec.ModprobeD { // those of the host need not all be there
+		if _, err := os.Stat(dir); err != nil {
+			return Result{}, fmt.Errorf("modprobe-d: %w", err)
+		}
+	}
 	spec, err := spec.withDefaults()
 	if err != nil {
 		return Result{}, err
 	}
 	if err := checkOutput(spec.Output, spec.Force); err != nil {
+		return Result{}, err
+	}
+	if spec.Output, err = behindLinks(spec.Output); err != nil {
 		return Result{}, err
 	}
 	if info, err := os.Stat(spec.ModulesDir); err != nil || !info.IsDir() {

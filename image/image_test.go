@@ -289,9 +289,27 @@ func TestBuildFails(t *testing.T) {
 		"dynamic shell": {func(t *testing.T, s *Spec) {
 			s.Shell, s.Root = "/bin/sh", t.TempDir() // nothing of which is the host's
 		}, "which is not in the image: take a static program"},
-		"absent include":  {func(t *testing.T, s *Spec) { s.Includes = []Include{{"/nonexistent/x", "/x"}} }, "/nonexistent"},
-		"include as init": {func(t *testing.T, s *Spec) { s.Includes = []Include{{s.Init, "/init"}} }, "init: file already exists"},
-		"socket":          {func(t *testing.T, s *Spec) { s.Includes = []Include{{fifo(t), "/fifo"}} }, "neither a file, a folder"},
+		"absent include":    {func(t *testing.T, s *Spec) { s.Includes = []Include{{"/nonexistent/x", "/x"}} }, "/nonexistent"},
+		"include as init":   {func(t *testing.T, s *Spec) { s.Includes = []Include{{s.Init, "/init"}} }, "init: file already exists"},
+		"file as the root":  {func(t *testing.T, s *Spec) { s.Includes = []Include{{s.Init, "/"}} }, "a file cannot be the root of the image"},
+		"absent modprobe-d": {func(t *testing.T, s *Spec) { s.ModprobeD = []string{"/nonexistent/d"} }, "modprobe-d: stat /nonexistent/d"},
+		"link to a device": {func(t *testing.T, s *Spec) {
+			s.Output, s.Force = filepath.Join(t.TempDir(), "link"), true
+			if err := os.Symlink("/dev/full", s.Output); err != nil {
+				t.Fatal(err)
+			}
+		}, "link is not a regular file"},
+		"link in a circle": {func(t *testing.T, s *Spec) {
+			s.Output, s.Force = filepath.Join(t.TempDir(), "link"), true
+			if err := os.Symlink("link", s.Output); err != nil {
+				t.Fatal(err)
+			}
+		}, "too many"},
+		"profile of another architecture": {func(t *testing.T, s *Spec) {
+			s.Mode, s.Profiles = FromProfile, []string{filepath.Join(t.TempDir(), "board.json")}
+			writeFile(t, s.Profiles[0], `{"version":1,"arch":"pdp11"}`, 0o644)
+		}, "board.json is of a machine with the architecture pdp11"},
+		"socket": {func(t *testing.T, s *Spec) { s.Includes = []Include{{fifo(t), "/fifo"}} }, "neither a file, a folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -306,6 +324,33 @@ func TestBuildFails(t *testing.T) {
 				t.Errorf("the failed build left (-before +after):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What a link leads to is the output, whether it is there or not.
+func TestBuildBehindLinks(t *testing.T) {
+	t.Parallel()
+	spec := testSpec(t)
+	dir := t.TempDir()
+	link, target := filepath.Join(dir, "link"), filepath.Join(dir, "target")
+	if err := errors.Join(os.Symlink("hop", link), os.Symlink(target, filepath.Join(dir, "hop"))); err != nil {
+		t.Fatal(err)
+	}
+	spec.Output = link
+	if _, err := Build(t.Context(), spec); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("without force: %v", err)
+	}
+	spec.Force = true
+	for range 2 {
+		if _, err := Build(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink {
+			t.Errorf("the link is %v now, %v", info, err)
+		}
+		if info, err := os.Lstat(target); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("its target is %v, %v", info, err)
+		}
 	}
 }
 

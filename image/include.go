@@ -88,6 +88,9 @@ func (b *builder) include(in Include, mode octal, why string) error {
 		}
 		name := path.Join(target, filepath.ToSlash(below))
 		if name == "." || name == "" { // a folder that becomes the root itself
+			if !d.IsDir() {
+				return fmt.Errorf("a file cannot be the root of the image: name its place, such as %s:/%s", in.Source, path.Base(in.Source))
+			}
 			return nil
 		}
 		e, err := hostEntry(name, file, d)

@@ -3,8 +3,10 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -266,10 +268,13 @@ func (b *builder) addConfig(context.Context) error {
 	}
 	seen := map[string]bool{} // a file hides those of its name in later folders
 	for _, dir := range b.spec.ModprobeD {
-		files, _ := filepath.Glob(filepath.Join(dir, "*.conf")) // a folder with a bracket in its name gives none
-		for _, file := range files {
-			name := filepath.Base(file)
-			if seen[name] {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			b.warnf("%v", err)
+		}
+		for _, e := range entries {
+			name, file := e.Name(), filepath.Join(dir, e.Name())
+			if !strings.HasSuffix(name, ".conf") || seen[name] {
 				continue
 			}
 			seen[name] = true

@@ -19,17 +19,38 @@ import (
 // checkOutput finds out before the work what would stop it in the end.
 func checkOutput(output string, force bool) error {
 	info, err := os.Lstat(output)
+	if err == nil && force {
+		info, err = os.Stat(output) // what a link leads to is replaced, or made
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w", err)
-	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
-		return fmt.Errorf("%s is not a regular file, so it is not replaced", output)
 	case !force:
 		return existsError(output)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file, so it is not replaced", output)
 	}
 	return nil
+}
+
+// behindLinks returns the file that a name stands for, which need not be there yet.
+func behindLinks(name string) (string, error) {
+	for range 40 {
+		target, err := os.Readlink(name)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) { // no link, or nothing
+			return name, nil
+		}
+		if err != nil {
+			return "", fmt.Errorf("%w", err)
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(name), target)
+		}
+		name = target
+	}
+	return "", fmt.Errorf("%s: too many links", name)
 }
 
 func existsError(output string) error {
