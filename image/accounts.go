@@ -6,12 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"hapax/image/archive"
+	"hapax/image/inroot"
 )
 
 // An account is whose a process is.
@@ -40,9 +40,9 @@ func (b *builder) accounts() (*accounts, error) {
 	if found {
 		group, _, err = b.content("/etc/group")
 	} else {
-		passwd, err = os.ReadFile(filepath.Join(b.spec.Root, "etc/passwd"))
+		passwd, err = readInRoot(b.spec.Root, "/etc/passwd")
 		if err == nil {
-			group, err = os.ReadFile(filepath.Join(b.spec.Root, "etc/group"))
+			group, err = readInRoot(b.spec.Root, "/etc/group")
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
@@ -53,6 +53,14 @@ func (b *builder) accounts() (*accounts, error) {
 	}
 	a.passwd, a.group = fields(passwd, 7), fields(group, 4)
 	return a, nil
+}
+
+func readInRoot(root, name string) ([]byte, error) {
+	file, err := inroot.Resolve(root, name)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(inroot.Host(root, file))
 }
 
 // content returns the content of a file of the image.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hapax/image/inroot"
 	"hapax/image/profile"
 	"hapax/image/resolve"
 	"hapax/image/strict"
@@ -197,7 +198,7 @@ func readHook(file string) (hook, error) {
 // holds reports whether a hook is for this image.
 func (b *builder) holds(c condition) (bool, error) {
 	for _, name := range c.Exists {
-		_, err := os.Stat(filepath.Join(b.spec.Root, name))
+		_, err := inroot.Resolve(b.spec.Root, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}

@@ -119,6 +119,44 @@ func TestHook(t *testing.T) {
 }
 
 // A hook in /etc takes the place of the one of its name in /usr/lib, and an empty one does nothing.
+// Links of a foreign root lead to places below it, and hooks may agree on a user.
+func TestHookForeignRoot(t *testing.T) {
+	t.Parallel()
+	const text = `name = "x"
+condition = { exists = ["/etc/abs"] }
+file = [{ source = "/etc/abs" }, { source = "/etc/up", target = "/in/" }]
+user = [{ name = "cook", uid = 100, gid = 101 }]
+`
+	spec := testSpec(t)
+	spec.Root = hookRoot(t, map[string]string{
+		"etc/hapax/include.d/x.toml": text, "real/one": "inside",
+		"etc/hapax/include.d/y.toml": "name = \"y\"\nuser = [{ name = \"cook\", uid = 100, gid = 101 }]\n",
+		"etc/hapax/include.d/z.toml": "name = \"z\"\n[condition]\nexists = [\"/etc/none\"]\n[[link]]\ntarget = \"never\"\nto = \"x\"\n",
+	})
+	for name, target := range map[string]string{"etc/abs": "/real/one", "etc/up": "../../../../../real/one", "etc/none": "/etc/passwd"} {
+		if err := os.Symlink(target, filepath.Join(spec.Root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Build(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	list := listing(t, spec.Output)
+	for _, want := range []string{" 6 etc/abs\n", " 6 in/up\n"} {
+		if !strings.Contains(list, want) {
+			t.Errorf("the image lacks %q:\n%s", want, list)
+		}
+	}
+	if strings.Contains(list, "never") {
+		t.Error("a link that leads to nothing below the root is taken for that of the host")
+	}
+	writeFile(t, filepath.Join(spec.Root, "etc/hapax/include.d/a.toml"), "name = \"a\"\n[[file]]\ntarget = \"/etc/passwd\"\ncontent = \"\"\n", 0o644)
+	spec.Force = true
+	if _, err := Build(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "users and groups of hooks: etc/passwd") {
+		t.Errorf("a hook with an /etc/passwd beside those with users = %v", err)
+	}
+}
+
 func TestHooksHide(t *testing.T) {
 	t.Parallel()
 	file := func(name string) string {

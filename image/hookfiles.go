@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"path/filepath"
+	"path"
 	"strings"
 
 	"hapax/image/archive"
+	"hapax/image/inroot"
 )
 
 // addHooks adds the files of the hooks and the users and groups of all of them together.
@@ -65,9 +66,16 @@ func (b *builder) addHookFile(f hookFile, why string) error {
 	case f.Source == "":
 		return fmt.Errorf("file %q: neither a source nor a content", f.Target)
 	}
-	in := Include{Source: filepath.Join(b.spec.Root, f.Source), Target: f.Target}
+	source, err := inroot.Resolve(b.spec.Root, f.Source)
+	if err != nil {
+		return err
+	}
+	in := Include{Source: inroot.Host(b.spec.Root, source), Target: f.Target}
 	if in.Target == "" {
 		in.Target = f.Source
+	}
+	if strings.HasSuffix(in.Target, "/") && path.Clean(in.Target) != "/" {
+		in.Target += path.Base(f.Source) // the link's name, not that of what it leads to
 	}
 	return b.include(in, f.Mode, why)
 }
@@ -78,44 +86,57 @@ func inImage(target string) string { return strings.TrimPrefix(target, "/") }
 // addAccounts writes /etc/passwd and /etc/group if a hook has users or groups. Root is always among them.
 func (b *builder) addAccounts() error {
 	passwd, group := "root:x:0:0:root:/:/bin/sh\n", "root:x:0:\n"
-	users, groups := map[string]bool{"root": true}, map[string]bool{"root": true}
+	users, groups := map[string]string{"root": passwd}, map[string]string{"root": group}
 	for _, h := range b.hooks {
 		for _, u := range h.Users {
-			if err := checkAccount(u.Name, users, u.Home, u.Shell); err != nil {
-				return fmt.Errorf("%s: user %w", h.file, err)
-			}
 			home, shell := u.Home, u.Shell
 			setDefault(&home, "/")
 			setDefault(&shell, "/bin/sh")
-			passwd += fmt.Sprintf("%s:x:%d:%d::%s:%s\n", u.Name, u.UID, u.GID, home, shell)
+			line := fmt.Sprintf("%s:x:%d:%d::%s:%s\n", u.Name, u.UID, u.GID, home, shell)
+			isNew, err := checkAccount(users, u.Name, line, u.Home, u.Shell)
+			if err != nil {
+				return fmt.Errorf("%s: user %w", h.file, err)
+			}
+			if isNew {
+				passwd += line
+			}
 		}
 		for _, g := range h.Groups {
-			if err := checkAccount(g.Name, groups, g.Members...); err != nil {
+			line := fmt.Sprintf("%s:x:%d:%s\n", g.Name, g.GID, strings.Join(g.Members, ","))
+			isNew, err := checkAccount(groups, g.Name, line, g.Members...)
+			if err != nil {
 				return fmt.Errorf("%s: group %w", h.file, err)
 			}
-			group += fmt.Sprintf("%s:x:%d:%s\n", g.Name, g.GID, strings.Join(g.Members, ","))
+			if isNew {
+				group += line
+			}
 		}
 	}
 	if len(users)+len(groups) == 2 {
 		return nil
 	}
 	const why = "users and groups of hooks"
-	if err := b.addOnce(archive.Bytes("etc/passwd", 0o644, []byte(passwd)), why); err != nil {
-		return err
+	if err := b.add(archive.Bytes("etc/passwd", 0o644, []byte(passwd)), why); err != nil {
+		return fmt.Errorf("%s: %w", why, err)
 	}
-	return b.addOnce(archive.Bytes("etc/group", 0o644, []byte(group)), why)
-}
-
-// checkAccount refuses a name that is there already, and whatever would end a field of passwd(5).
-func checkAccount(name string, names map[string]bool, fields ...string) error {
-	if name == "" || names[name] {
-		return fmt.Errorf("%q: no name, or one that is there already", name)
-	}
-	names[name] = true
-	for _, field := range append(fields, name) {
-		if strings.ContainsAny(field, ":\n,") {
-			return fmt.Errorf("%q: %q holds a colon, a comma or a line end", name, field)
-		}
+	if err := b.add(archive.Bytes("etc/group", 0o644, []byte(group)), why); err != nil {
+		return fmt.Errorf("%s: %w", why, err)
 	}
 	return nil
+}
+
+// checkAccount refuses a name that stands for another account already, and whatever would end a field of passwd(5). lines has
+// those that there are, to which the new one is added.
+func checkAccount(lines map[string]string, name, line string, fields ...string) (isNew bool, err error) {
+	old, there := lines[name]
+	if name == "" || there && old != line {
+		return false, fmt.Errorf("%q: no name, or one that is there already for another account", name)
+	}
+	for _, field := range append(fields, name) {
+		if strings.ContainsAny(field, ":\n,") {
+			return false, fmt.Errorf("%q: %q holds a colon, a comma or a line end", name, field)
+		}
+	}
+	lines[name] = line
+	return !there, nil
 }

@@ -8,56 +8,20 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
+
+	"hapax/image/inroot"
 )
 
 // A root is a folder that stands for "/". Links in it, absolute ones too, never lead out of it.
 type root string
 
 // host returns the path of the host for a clean absolute one without links.
-func (r root) host(name string) string { return filepath.Join(string(r), filepath.FromSlash(name)) }
-
-// maxLinks is how many links the kernel follows in one path.
-const maxLinks = 40
+func (r root) host(name string) string { return inroot.Host(string(r), name) }
 
 // resolve follows all links in a clean absolute path. The error is fs.ErrNotExist if there is no such file.
-func (r root) resolve(name string) (string, error) {
-	done, left := "/", strings.TrimPrefix(name, "/")
-	for links := 0; left != ""; {
-		element, rest, _ := strings.Cut(left, "/")
-		left = rest
-		switch element {
-		case "", ".":
-			continue
-		case "..":
-			done = path.Dir(done)
-			continue
-		}
-		next := path.Join(done, element)
-		info, err := os.Lstat(r.host(next))
-		if err != nil {
-			return "", fmt.Errorf("%w", err)
-		}
-		if info.Mode().Type() != fs.ModeSymlink {
-			done = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", fmt.Errorf("%s: too many links", r.host(name))
-		}
-		target, err := os.Readlink(r.host(next))
-		if err != nil {
-			return "", fmt.Errorf("%w", err)
-		}
-		if path.IsAbs(target) {
-			done = "/"
-		}
-		left = target + "/" + left
-	}
-	return done, nil
-}
+func (r root) resolve(name string) (string, error) { return inroot.Resolve(string(r), name) }
 
 // expand replaces the tokens of ld.so(8) in a path: $ORIGIN by the folder of the object, $LIB by each of the folders that
 // it stands for in one distribution or the other, $PLATFORM by the name of the machine. Relative paths, which would depend on
