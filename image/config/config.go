@@ -95,6 +95,9 @@ func decode(file string, spec *image.Spec) error {
 func Overlay(file, flags image.Spec, changed func(flag string) bool) image.Spec {
 	next := merge(file, flags, changed)
 	next.Output, next.Time, next.Progress = flags.Output, flags.Time, flags.Progress
+	if changed("mode") && next.Mode != image.FromProfile {
+		next.Profiles = flags.Profiles // those of the file are for its mode
+	}
 	return next
 }
 
@@ -109,22 +112,44 @@ func merge(earlier, later image.Spec, set func(key string) bool) image.Spec {
 		switch {
 		case key == "-" || key == "":
 		case to.Kind() == reflect.Slice:
-			to.Set(reflect.AppendSlice(from.Slice3(0, from.Len(), from.Len()), to))
+			concat(from, to)
 		case !set(key) && !from.IsZero():
 			to.Set(from)
+		case isTable(to): // what was not said is in it already, for the file was decoded over it
+			for j := range to.NumField() {
+				if to.Field(j).Kind() == reflect.Slice {
+					concat(from.Field(j), to.Field(j))
+				}
+			}
 		}
 	}
 	return later
 }
 
-// lists returns the fields of a spec that are lists.
+// concat puts the elements of one list in front of those of another.
+func concat(from, to reflect.Value) {
+	to.Set(reflect.AppendSlice(from.Slice3(0, from.Len(), from.Len()), to))
+}
+
+// isTable reports whether a field of a spec is a table of its own, such as [network].
+func isTable(v reflect.Value) bool {
+	return v.Kind() == reflect.Struct && v.Type() == reflect.TypeFor[image.Network]()
+}
+
+// lists returns the fields of a spec, and of its tables, that are lists.
 func lists(spec *image.Spec) []reflect.Value {
 	var found []reflect.Value
-	v := reflect.ValueOf(spec).Elem()
-	for i := range v.NumField() {
-		if v.Field(i).Kind() == reflect.Slice {
-			found = append(found, v.Field(i))
+	var search func(v reflect.Value)
+	search = func(v reflect.Value) {
+		for i := range v.NumField() {
+			switch f := v.Field(i); {
+			case f.Kind() == reflect.Slice:
+				found = append(found, f)
+			case isTable(f):
+				search(f)
+			}
 		}
 	}
+	search(reflect.ValueOf(spec).Elem())
 	return found
 }

@@ -90,9 +90,12 @@ func TestMistakes(t *testing.T) {
 		"mode = \n":                               ":1:",
 		"a = 1\nb = 2\n":                          "hapax.toml:2:1: unknown key b",
 		"\xff":                                    ":1:1: ",
-		"output = \"/x\"\n":                       "unknown key output",
-		"Progress = \"x\"\n":                      "unknown key Progress",
-		strings.Repeat("#\n", maxSize):            "a file of settings has at most",
+		"modules = [7]\n":                         ":1:1: modules: a string is wanted",
+		"include = [\"a\", true]\n":               ":1:1: include: a string is wanted",
+		"service = [{name = \"a\", exec = \"/a\", type = \"foo\"}]\n": ":1:45: service.type: ",
+		"output = \"/x\"\n":            "unknown key output",
+		"Progress = \"x\"\n":           "unknown key Progress",
+		strings.Repeat("#\n", maxSize): "a file of settings has at most",
 	} {
 		file := write(t, map[string]string{"hapax.toml": text})
 		_, err := Read(file)
@@ -103,6 +106,28 @@ func TestMistakes(t *testing.T) {
 	file := write(t, map[string]string{"hapax.toml": "", "hapax.toml.d/x.toml": "mod = 1\n"})
 	if _, err := Read(file); err == nil || !strings.Contains(err.Error(), "hapax.toml.d/x.toml:1:1: unknown key mod; did you mean mode?") {
 		t.Errorf("a mistake in a drop-in = %v", err)
+	}
+}
+
+// A list of a drop-in goes behind that of the file, in a table too.
+func TestTableLists(t *testing.T) {
+	t.Parallel()
+	file := write(t, map[string]string{
+		"hapax.toml":          "[network]\ndhcp = true\nmtu = 1400\ndns = [\"192.0.2.1\"]\n",
+		"hapax.toml.d/a.toml": "[network]\ndns = [\"192.0.2.2\"]\nmtu = 1300\n",
+		"hapax.toml.d/b.toml": "force = true\n",
+	})
+	spec, err := Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := image.Network{DHCP: true, MTU: 1300}
+	want.DNS = append(want.DNS, "192.0.2.1", "192.0.2.2")
+	if diff := cmp.Diff(want, spec.Network); diff != "" {
+		t.Errorf("network (-want +got):\n%s", diff)
+	}
+	if got := Overlay(spec, image.Spec{}, func(string) bool { return false }).Network; !cmp.Equal(got, want) {
+		t.Errorf("below flags: %+v", got)
 	}
 }
 
@@ -118,6 +143,11 @@ func TestOverlay(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Overlay (-want +got):\n%s", diff)
+	}
+	file = image.Spec{Mode: image.FromProfile, Profiles: []string{"machine.json"}}
+	given["mode"] = true
+	if got := Overlay(file, image.Spec{Mode: image.All}, func(flag string) bool { return given[flag] }); len(got.Profiles) > 0 {
+		t.Errorf("mode all has the profiles of the file: %q", got.Profiles)
 	}
 }
 

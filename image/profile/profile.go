@@ -7,6 +7,7 @@ package profile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,6 +82,9 @@ func Parse(r io.Reader) (Profile, error) {
 		return Profile{}, fmt.Errorf("no profile: %w: make one with hapax profile record > FILE", err)
 	case p.Version != version:
 		return Profile{}, fmt.Errorf("a profile of version %d: this hapax reads version %d", p.Version, version)
+	}
+	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // a Decoder returns it as it is
+		return Profile{}, errors.New("something follows the profile: name the file of each machine with a --profile of its own")
 	}
 	return p.sorted(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -212,6 +213,20 @@ func TestRecordThisMachine(t *testing.T) {
 	}
 }
 
+// The architecture is that of the machine, not of the one that reads its files.
+func TestRecordArch(t *testing.T) {
+	t.Parallel()
+	for kernel, want := range map[string]string{"aarch64": "arm64", "x86_64": "amd64", "riscv64": "riscv64", "": runtime.GOARCH} {
+		text := "sys/devices/a/modalias = x"
+		if kernel != "" {
+			text += "\nproc/sys/kernel/arch = " + kernel
+		}
+		if p, err := Record(makeRoot(t, text)); err != nil || p.Arch != want {
+			t.Errorf("%q: recorded as %q, %v; want %q", kernel, p.Arch, err, want)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -220,6 +235,8 @@ func TestParseRefuses(t *testing.T) {
 		`{"version":2}`:                "version 2",
 		`{"version":1,"serial":"x"}`:   "unknown field",
 		`{"version":1,"modaliases":3}`: "no profile",
+		`{"version":1} {"version":1}`:  "something follows the profile",
+		`{"version":1} x`:              "something follows the profile",
 		`{"release":"` + strings.Repeat("x", maxSize) + `"}`: "at most 16 MiB",
 	} {
 		if p, err := Parse(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {

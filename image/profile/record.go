@@ -18,7 +18,7 @@ import (
 // Devices may come and go meanwhile: what cannot be read is left out. Only a root without /sys/devices is an error.
 func Record(root string) (Profile, error) {
 	m := machine{root: root, seen: map[string]bool{}}
-	p := Profile{Version: version, Arch: runtime.GOARCH, Release: m.text("proc/sys/kernel/osrelease")}
+	p := Profile{Version: version, Arch: m.arch(), Release: m.text("proc/sys/kernel/osrelease")}
 	if _, err := os.Stat(m.path("sys/devices")); err != nil {
 		return Profile{}, fmt.Errorf("%w: is /sys mounted there?", err)
 	}
@@ -43,6 +43,20 @@ type machine struct {
 	root  string
 	needs []Need
 	seen  map[string]bool // devices whose drivers are noted, for one purpose each
+}
+
+// arch returns the architecture that the kernel tells (/proc/sys/kernel/arch, Linux 6.1), or else that of this program.
+func (m *machine) arch() string {
+	switch name := m.text("proc/sys/kernel/arch"); name {
+	case "":
+		return runtime.GOARCH
+	case "x86_64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	default:
+		return name
+	}
 }
 
 // path returns where a file of the machine is found.

@@ -31,7 +31,7 @@ func Decode(file string, data []byte, v any) error {
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
-		return refused(file, data, v)
+		return errors.Join(errors.Join(notStrings(file, data, reflect.TypeOf(v))...), refused(file, data, v))
 	}
 	if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		var all []error

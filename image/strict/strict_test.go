@@ -27,6 +27,14 @@ func (n *number) UnmarshalText(text []byte) error {
 	return err
 }
 
+// anything takes every text, and so that of a number.
+type anything struct{ text string }
+
+func (a *anything) UnmarshalText(text []byte) error {
+	a.text = string(text)
+	return nil
+}
+
 type document struct {
 	Word   word   `toml:"word"`
 	Number number `toml:"number"`
@@ -36,7 +44,9 @@ type document struct {
 	} `toml:"table"`
 	List []struct {
 		Name string `toml:"name"`
+		Word word   `toml:"word"`
 	} `toml:"list"`
+	Any []anything `toml:"any"`
 }
 
 func TestDecode(t *testing.T) {
@@ -49,7 +59,7 @@ func TestDecode(t *testing.T) {
 	if d.Word != "good" || d.Number != 7 || len(d.Table.Words) != 2 || len(d.List) != 2 || d.List[1].Name != "b" {
 		t.Errorf("decoded %+v", d)
 	}
-	if got := slices.Collect(Keys(reflect.TypeFor[*document]())); !slices.Equal(got, []string{"word", "number", "table", "list"}) {
+	if got := slices.Collect(Keys(reflect.TypeFor[*document]())); !slices.Equal(got, []string{"word", "number", "table", "list", "any"}) {
 		t.Errorf("keys %q", got)
 	}
 }
@@ -65,6 +75,11 @@ func TestPlaces(t *testing.T) {
 		"Hidden = \"x\"":                            "f:1:1: unknown key Hidden",
 		"x = 1\ny = 2":                              "f:1:1: unknown key x\nf:2:1: unknown key y",
 		"number = \"no. 1\"\nword = 3\n":            "f:2:1: use good",
+		"list = [{name = \"a\"}, {word = \"bad\"}]": "f:1:31: list.word: use good",
+		"table = {words = [\"bad\"]}":               "f:1:19: table.words: use good",
+		"\nany = [\"x\", 7]":                        "f:2:1: any: a string is wanted: put it between quotes",
+		"any = [true]\n\nany.x = 1":                 "f:3:1: any.x: key any is already defined",
+		"any = [1.5]":                               "f:1:1: any: a string is wanted: put it between quotes",
 	} {
 		err := Decode("f", []byte(text), &document{})
 		if err == nil {

@@ -66,16 +66,81 @@ func (w wrongWord) find(data []byte) (line, column int) {
 		case unstable.Table, unstable.ArrayTable:
 			table = keyOf(e)
 		case unstable.KeyValue:
-			if !slices.Equal(append(slices.Clip(table), keyOf(e)...), w.key) {
-				continue
-			}
-			if n := holder(e.Value(), w.word); n != nil {
+			if n := holder(e, table, w); n != nil {
 				at := p.Shape(n.Raw).Start
 				return at.Line, at.Column
 			}
 		}
 	}
 	return 0, 0
+}
+
+// notStrings returns an error for each number, truth value or date where t wants a word: the decoder would take its text for one.
+func notStrings(file string, data []byte, t reflect.Type) []error {
+	var p unstable.Parser
+	p.Reset(data)
+	var table []string
+	var all []error
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = keyOf(e)
+		case unstable.KeyValue:
+			if key := notString(e, table, t); key != nil {
+				first := e.Key()
+				first.Next()
+				at := p.Shape(first.Node().Raw).Start
+				all = append(all, &Error{File: file, Line: at.Line, Column: at.Column, Text: strings.Join(key, ".") + ": a string is wanted: put it between quotes"})
+			}
+		}
+	}
+	return all
+}
+
+// notString returns the key of such a value in a pair of key and value, nil if there is none. prefix is the key of the table.
+func notString(e *unstable.Node, prefix []string, t reflect.Type) []string {
+	key := append(slices.Clip(prefix), keyOf(e)...)
+	var search func(n *unstable.Node) []string
+	search = func(n *unstable.Node) []string {
+		switch n.Kind {
+		case unstable.Array, unstable.InlineTable:
+			for it := n.Children(); it.Next(); {
+				found := []string(nil)
+				if child := it.Node(); child.Kind == unstable.KeyValue {
+					found = notString(child, key, t)
+				} else {
+					found = search(child)
+				}
+				if found != nil {
+					return found
+				}
+			}
+		case unstable.Integer, unstable.Float, unstable.Bool, unstable.LocalDate, unstable.LocalTime, unstable.LocalDateTime, unstable.DateTime:
+			if isWord(t, key) {
+				return key
+			}
+		}
+		return nil
+	}
+	return search(e.Value())
+}
+
+// isWord reports whether the value of a key, or each of a list, reads itself from a text.
+func isWord(t reflect.Type, key []string) bool {
+	for _, part := range key {
+		t = fieldType(t, part)
+	}
+	for t != nil {
+		if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+			return true
+		}
+		if t.Kind() != reflect.Slice && t.Kind() != reflect.Pointer {
+			return false
+		}
+		t = t.Elem()
+	}
+	return false
 }
 
 // failing returns where the first key stands up to whose end a document cannot be decoded into a value of type t. It is for
@@ -112,19 +177,33 @@ func keyOf(e *unstable.Node) []string {
 	return key
 }
 
-// holder returns the string that is word in a value or in an array.
-func holder(n *unstable.Node, word string) *unstable.Node {
-	if n.Kind == unstable.String && string(n.Data) == word {
-		return n
-	}
-	if n.Kind == unstable.Array {
-		for it := n.Children(); it.Next(); {
-			if found := holder(it.Node(), word); found != nil {
-				return found
+// holder returns the string that a wrong word was read from in a pair of key and value, nil if it is not there. prefix is the key
+// of the table.
+func holder(e *unstable.Node, prefix []string, w wrongWord) *unstable.Node {
+	key := append(slices.Clip(prefix), keyOf(e)...)
+	var search func(n *unstable.Node) *unstable.Node
+	search = func(n *unstable.Node) *unstable.Node {
+		switch n.Kind {
+		case unstable.String:
+			if string(n.Data) == w.word && slices.Equal(key, w.key) {
+				return n
+			}
+		case unstable.Array, unstable.InlineTable:
+			for it := n.Children(); it.Next(); {
+				found := (*unstable.Node)(nil)
+				if child := it.Node(); child.Kind == unstable.KeyValue {
+					found = holder(child, key, w)
+				} else {
+					found = search(child)
+				}
+				if found != nil {
+					return found
+				}
 			}
 		}
+		return nil
 	}
-	return nil
+	return search(e.Value())
 }
 
 // Tables returns the lines, counted from 1, of the tables [[key]] of a document, in order.

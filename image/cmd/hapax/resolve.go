@@ -141,7 +141,7 @@ func (r *resolveFlags) resolve(cmd *cobra.Command, args []string) error {
 	list := resolved{Dir: c.index.Dir(), Queries: []answer{}}
 	out := bufio.NewWriter(cmd.OutOrStdout())
 	failed := false
-	for query, err := range queries(args, cmd.InOrStdin()) {
+	for query, err := range queries(args, interruptible{cmd.Context(), cmd.InOrStdin()}) {
 		if err != nil {
 			return errors.Join(out.Flush(), err)
 		}
