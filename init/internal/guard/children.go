@@ -103,6 +103,9 @@ func (g *guard) engineLost(reason string) {
 	}
 	if g.restarts++; g.restarts > maxRestarts {
 		g.rescue("the engine ended " + strconv.Itoa(g.restarts) + " times; " + reason)
+		if g.stays {
+			g.settled() // it never will, and there are services that wait for it
+		}
 		return
 	}
 	g.start = time.After(firstRestart << (g.restarts - 1))
@@ -117,9 +120,8 @@ func (g *guard) rescue(reason string) {
 	g.noRoot = true
 	first, _, _ := strings.Cut(reason, "\n")
 	g.log.Errorf("%s", first)
-	if g.stays { // the services are what matters, those that wait for the devices included
-		g.settled()
-		return
+	if g.stays {
+		return // the services are what matters
 	}
 	switch program, closed := theShell(); {
 	case g.params.NoShell:

@@ -31,7 +31,7 @@ func TestServicesWithoutEngine(t *testing.T) {
 	list := service.Header + "\n" + shellService("late", "after settled\n")
 	p := start(t, "crash", "TEST_SERVICES="+list, "TEST_CMDLINE=hapax.log=info quiet")
 	seen := p.expect(t, "late begins")
-	if !slices.ContainsFunc(seen, func(s string) bool { return strings.Contains(s, "the engine ended 7 times") }) {
+	if !slices.ContainsFunc(seen, func(s string) bool { return strings.Contains(s, "engine: start 6") }) {
 		t.Errorf("late begins too early:\n%s", strings.Join(seen, "\n"))
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"hapax/init/internal/cmdline"
 )
 
-// maxRecord is how much of a message goes into one record. The kernel cuts
+// MaxRecord is how much of a message goes into one record. The kernel cuts
 // records at about 1 KiB, prefix included.
-const maxRecord = 900
+const MaxRecord = 900
 
 // A Logger writes lines of one level of talkativeness. Its methods may be
 // called concurrently; a nil Logger drops everything.
@@ -79,8 +79,8 @@ func (l *Logger) records(priority int, name, line string) {
 	line = Printable(line)
 	for {
 		head := line
-		if len(head) > maxRecord {
-			head = head[:maxRecord]
+		if len(head) > MaxRecord {
+			head = head[:MaxRecord]
 		}
 		// An error leaves nobody to tell.
 		_, _ = fmt.Fprintf(l.w, "<%d>%s: %s\n", priority, name, head)

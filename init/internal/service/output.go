@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,7 +116,7 @@ func (s *kmsgSink) line(b []byte) {
 		s.second, s.lines = now, 0
 		s.account()
 	}
-	if s.lines++; s.lines > maxKmsgLines {
+	if s.lines += 1 + len(b)/klog.MaxRecord; s.lines > maxKmsgLines { // a long line is several there
 		s.dropped++
 		return
 	}
@@ -144,13 +145,14 @@ type fileSink struct {
 	size   int64
 	buf    []byte // one line
 	warned time.Time
+	silent time.Time // until then nothing is written: nobody has taken the last line
 }
 
 func (s *fileSink) line(b []byte) {
 	if s.f != nil && s.plain && s.size+int64(len(b))+1 > s.most && s.size > 0 {
 		s.rotate()
 	}
-	if s.f == nil && !s.open(0) {
+	if time.Now().Before(s.silent) || s.f == nil && !s.open(0) {
 		return
 	}
 	s.buf = append(append(s.buf[:0], b...), '\n')
@@ -161,14 +163,21 @@ func (s *fileSink) line(b []byte) {
 	s.size += int64(n)
 	if s.warn(err); err != nil {
 		s.close() // it may be another file by then
+		if !s.plain {
+			s.silent = time.Now().Add(outputPatience)
+		}
 	}
 }
 
 func (s *fileSink) open(more int) bool {
-	const how = os.O_WRONLY | os.O_CREATE | os.O_APPEND | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_NONBLOCK
-	err := os.MkdirAll(filepath.Dir(s.path), 0o755)
+	how := more | os.O_WRONLY | os.O_APPEND | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_NONBLOCK
+	var err error
+	if !strings.HasPrefix(s.path, "/dev/") { // a file there would keep the kernel from making the device
+		how |= os.O_CREATE
+		err = os.MkdirAll(filepath.Dir(s.path), 0o755)
+	}
 	if err == nil {
-		s.f, err = os.OpenFile(s.path, how|more, 0o640)
+		s.f, err = os.OpenFile(s.path, how, 0o640)
 	}
 	if err != nil {
 		s.f = nil

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -165,6 +167,21 @@ func TestKmsgRate(t *testing.T) {
 	})
 }
 
+// Long lines count as what they become in the log.
+func TestKmsgLongLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &kmsgSink{name: "x", log: klog.New(&log, cmdline.Warn)}
+		for range 3 * maxKmsgLines {
+			s.line(bytes.Repeat([]byte("x"), maxLine))
+		}
+		if n := strings.Count(log.String(), "x: "); n > maxKmsgLines || n < maxKmsgLines-maxLine/klog.MaxRecord {
+			t.Errorf("%d records in the log, want at most %d", n, maxKmsgLines)
+		}
+	})
+}
+
 // A file is never larger than it may be, and neither is the one before it.
 func TestFileSink(t *testing.T) {
 	t.Parallel()
@@ -232,7 +249,15 @@ func TestFileSinkOdd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	fill(pipe, 66) // nobody takes what is more than 64 KiB
+	begun := time.Now()
+	fill(pipe, 500) // nobody takes what is more than 64 KiB
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("each line was waited for: %v", took)
+	}
+	fill("/dev/hapax-test-no-device", 1)
+	if _, err := os.Lstat("/dev/hapax-test-no-device"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a device that is not there was made: %v", err)
+	}
 	if st, err := os.Lstat(pipe); err != nil || st.Mode().Type() != os.ModeNamedPipe {
 		t.Errorf("the pipe is %v now, %v", st, err)
 	}

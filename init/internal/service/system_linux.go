@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type Linux struct {
 	Cgroup string
 
 	rings map[string]*ring
+	looks atomic.Bool // at a file, in before
 }
 
 // Prepare makes room for the output of services. It is called before the first Start.
@@ -61,7 +63,7 @@ type process struct {
 func (l *Linux) Start(s *Spec, ready func()) (Process, error) {
 	p := &process{spec: s}
 	if s.Ready.Kind == ReadyFile {
-		_ = unix.Lstat(s.Ready.Path, &p.before)
+		p.before = l.before(s.Ready.Path)
 	}
 	f := files{-1, -1, -1}
 	said, err := l.open(s, &f, p)
@@ -85,6 +87,29 @@ func (l *Linux) Start(s *Spec, ready func()) (Process, error) {
 		go await(said, ready)
 	}
 	return p, nil
+}
+
+// lookPatience is how long a start waits for the disk on which the file of ReadyFile is.
+const lookPatience = 20 * time.Millisecond
+
+// before returns what there is of the file of ReadyFile; nothing if its disk does not answer. While one does not, there is no
+// other look.
+func (l *Linux) before(path string) unix.Stat_t {
+	answer := make(chan unix.Stat_t, 1)
+	if !l.looks.Swap(true) {
+		go func() {
+			var st unix.Stat_t
+			_ = unix.Lstat(path, &st)
+			l.looks.Store(false)
+			answer <- st
+		}()
+	}
+	select {
+	case st := <-answer:
+		return st
+	case <-time.After(lookPatience):
+		return unix.Stat_t{}
+	}
 }
 
 // open opens what the program gets, and returns the end of the pipe on which it says that it is ready, nil for none.
@@ -138,14 +163,14 @@ func (l *Linux) fork(s *Spec, attr *syscall.ProcAttr, group cgroup) (pid int, in
 		}
 		attr.Sys.UseCgroupFD = false
 	}
-	if pid, err = syscall.ForkExec(s.Exec, argv, attr); err != nil || group == "" {
-		return pid, "", err
+	pid, err = syscall.ForkExec(s.Exec, argv, attr)
+	if err == nil && group != "" {
+		if err := write(string(group), "cgroup.procs", itoa(pid)); err != nil {
+			l.Logger.Warnf("%s: without a cgroup: %v", s.Name, err)
+			group = ""
+		}
 	}
-	if err := write(string(group), "cgroup.procs", strconv.Itoa(pid)); err != nil {
-		l.Logger.Warnf("%s: without a cgroup: %v", s.Name, err)
-		return pid, "", nil
-	}
-	return pid, group, nil
+	return pid, group, err
 }
 
 // oldClone reports whether err may be that of a kernel before 5.7, which cannot start a child in a cgroup: it has no clone3, or one
