@@ -118,7 +118,6 @@ func TestHook(t *testing.T) {
 	}
 }
 
-// A hook in /etc takes the place of the one of its name in /usr/lib, and an empty one does nothing.
 // Links of a foreign root lead to places below it, and hooks may agree on a user.
 func TestHookForeignRoot(t *testing.T) {
 	t.Parallel()
@@ -157,6 +156,7 @@ user = [{ name = "cook", uid = 100, gid = 101 }]
 	}
 }
 
+// A hook in /etc takes the place of the one of its name in /usr/lib, and an empty one does nothing.
 func TestHooksHide(t *testing.T) {
 	t.Parallel()
 	file := func(name string) string {

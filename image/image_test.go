@@ -269,15 +269,16 @@ func TestBuildFails(t *testing.T) {
 		change func(t *testing.T, s *Spec)
 		want   string
 	}{
-		"exists":           {func(t *testing.T, s *Spec) { writeFile(t, s.Output, "old", 0o644) }, "use --force"},
-		"folder":           {func(t *testing.T, s *Spec) { s.Output, s.Force = filepath.Dir(s.Output), true }, "not a regular file"},
-		"no folder for it": {func(t *testing.T, s *Spec) { s.Output = filepath.Join(s.Output, "x", "y") }, "no such file"},
-		"no output":        {func(t *testing.T, s *Spec) { s.Output = "" }, "needed"},
-		"no tree":          {func(t *testing.T, s *Spec) { s.ModulesDir += "-other" }, "6.1-test-other"},
-		"mode":             {func(t *testing.T, s *Spec) { s.Mode = "custom-made" }, `unknown mode "custom-made"`},
-		"compression":      {func(t *testing.T, s *Spec) { s.Compression = "rar" }, `unknown compression "rar"`},
-		"unknown module":   {func(t *testing.T, s *Spec) { s.Modules = []resolve.Rule{{Name: "virtio_bkl"}} }, "did you mean virtio_blk?"},
-		"unknown force":    {func(t *testing.T, s *Spec) { s.ForceLoad = []string{"nope"} }, `"nope"`},
+		"exists":                {func(t *testing.T, s *Spec) { writeFile(t, s.Output, "old", 0o644) }, "use --force"},
+		"folder, without force": {func(t *testing.T, s *Spec) { s.Output = filepath.Dir(s.Output) }, "not a regular file"},
+		"folder":                {func(t *testing.T, s *Spec) { s.Output, s.Force = filepath.Dir(s.Output), true }, "not a regular file"},
+		"no folder for it":      {func(t *testing.T, s *Spec) { s.Output = filepath.Join(s.Output, "x", "y") }, "no such file"},
+		"no output":             {func(t *testing.T, s *Spec) { s.Output = "" }, "needed"},
+		"no tree":               {func(t *testing.T, s *Spec) { s.ModulesDir += "-other" }, "6.1-test-other"},
+		"mode":                  {func(t *testing.T, s *Spec) { s.Mode = "custom-made" }, `unknown mode "custom-made"`},
+		"compression":           {func(t *testing.T, s *Spec) { s.Compression = "rar" }, `unknown compression "rar"`},
+		"unknown module":        {func(t *testing.T, s *Spec) { s.Modules = []resolve.Rule{{Name: "virtio_bkl"}} }, "did you mean virtio_blk?"},
+		"unknown force":         {func(t *testing.T, s *Spec) { s.ForceLoad = []string{"nope"} }, `"nope"`},
 		"missing module": {func(t *testing.T, s *Spec) {
 			if err := os.Remove(filepath.Join(s.ModulesDir, "kernel/drivers/virtio/virtio.ko")); err != nil {
 				t.Fatal(err)
@@ -333,7 +334,9 @@ func TestBuildBehindLinks(t *testing.T) {
 	spec := testSpec(t)
 	dir := t.TempDir()
 	link, target := filepath.Join(dir, "link"), filepath.Join(dir, "target")
-	if err := errors.Join(os.Symlink("hop", link), os.Symlink(target, filepath.Join(dir, "hop"))); err != nil {
+	err := errors.Join(os.MkdirAll(filepath.Join(dir, "deep/er"), 0o755), os.Symlink("deep/er", filepath.Join(dir, "in")),
+		os.Symlink("in/hop", link), os.Symlink("../../target", filepath.Join(dir, "in/hop")))
+	if err != nil {
 		t.Fatal(err)
 	}
 	spec.Output = link

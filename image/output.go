@@ -2,6 +2,7 @@ package image
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -18,24 +19,26 @@ import (
 
 // checkOutput finds out before the work what would stop it in the end.
 func checkOutput(output string, force bool) error {
-	info, err := os.Lstat(output)
-	if err == nil && force {
-		info, err = os.Stat(output) // what a link leads to is replaced, or made
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	there, err := os.Lstat(output)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	info, statErr := os.Stat(output) // what a link leads to is replaced, or made
+	switch {
 	case err != nil:
 		return fmt.Errorf("%w", err)
+	case statErr == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file, so it is not replaced", output)
+	case statErr != nil && !(there.Mode().Type() == fs.ModeSymlink && errors.Is(statErr, fs.ErrNotExist)):
+		return fmt.Errorf("%w", statErr)
 	case !force:
 		return existsError(output)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file, so it is not replaced", output)
 	}
 	return nil
 }
 
-// behindLinks returns the file that a name stands for, which need not be there yet.
+// behindLinks returns the file that a name stands for, which need not be there yet. Names are not cleaned before they are looked
+// up: ".." behind a link counts from where that leads to.
 func behindLinks(name string) (string, error) {
 	for range 40 {
 		target, err := os.Readlink(name)
@@ -46,9 +49,14 @@ func behindLinks(name string) (string, error) {
 			return "", fmt.Errorf("%w", err)
 		}
 		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(name), target)
+			dir, _ := filepath.Split(name)
+			target = dir + target
 		}
-		name = target
+		dir, base := filepath.Split(target)
+		if dir, err = filepath.EvalSymlinks(cmp.Or(dir, ".")); err != nil {
+			return "", fmt.Errorf("%w", err)
+		}
+		name = filepath.Join(dir, base)
 	}
 	return "", fmt.Errorf("%s: too many links", name)
 }
