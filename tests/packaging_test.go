@@ -137,6 +137,7 @@ rm "boot/initrd.img-$RELEASE"
 echo initrd_generator=hapax >etc/kernel/install.conf
 hook() { DEB_MAINT_PARAMS="'$2'" chroot . "/etc/kernel/$1/zz-hapax" "$RELEASE" "/boot/vmlinuz-$RELEASE" >&2; }
 hook postinst.d configure; keep hook
+hook postrm.d "upgrade' '6.1.193-1"; keep upgraded
 hook postrm.d remove; keep unhook
 echo not hapax >"boot/initrd.img-$RELEASE"
 hook postrm.d remove; keep foreign
