@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"slices"
 
 	"hapax/image/archive"
 	"hapax/image/profile"
@@ -219,13 +219,26 @@ func (b *builder) spoolFile() (*os.File, error) {
 	return f, nil
 }
 
-// secret reports whether a file may be read by its owner only, so that the image has to be as private.
-func secret(e archive.Entry) bool { return e.Mode.IsRegular() && e.Mode&fs.FileMode(0o004) == 0 }
-
-// private returns the permissions of an image of entries.
+// private returns the permissions of an image of entries. It is as private as the files in it that not everybody may read, by their
+// own mode or by that of a folder above them.
 func private(entries []archive.Entry) fs.FileMode {
-	if slices.ContainsFunc(entries, secret) {
-		return 0o600
+	closed := map[string]bool{}
+	for _, e := range entries {
+		if e.Mode.IsDir() && e.Mode&0o001 == 0 {
+			closed[e.Name] = true
+		}
+	}
+	for _, e := range entries {
+		if !e.Mode.IsRegular() {
+			continue
+		}
+		secret := e.Mode&0o004 == 0
+		for dir := path.Dir(e.Name); dir != "." && dir != "/"; dir = path.Dir(dir) {
+			secret = secret || closed[dir]
+		}
+		if secret {
+			return 0o600
+		}
 	}
 	return 0o644
 }

@@ -56,7 +56,9 @@ func TestFirmware(t *testing.T) {
 	if err := os.Symlink("target.bin", filepath.Join(dir, "link.bin")); err != nil {
 		t.Fatal(err)
 	}
-	spec.FirmwareDirs, spec.Firmware = []string{dir}, []string{"extra/*"}
+	inner := filepath.Join(dir, "vendor") // a folder of firmware in another
+	writeFile(t, filepath.Join(inner, "special.bin"), "special", 0o600)
+	spec.FirmwareDirs, spec.Firmware = []string{dir, inner}, []string{"extra/*", "special.bin"}
 	spec.Modules = []resolve.Rule{{Name: "null_blk"}}
 	mod := filepath.Join(spec.ModulesDir, "kernel/drivers")
 	writeFile(t, filepath.Join(spec.ModulesDir, "modules.dep"), "kernel/drivers/scsi/a.ko:\nkernel/drivers/scsi/null_blk.ko:\nkernel/fs/skipped.ko:\n", 0o644)
@@ -71,7 +73,7 @@ func TestFirmware(t *testing.T) {
 	}
 	want := []string{
 		"6.1-test", "6.1-test/rel.bin.zst", "builtin.bin", "extra", "extra/x.bin", "glob", "glob/a-1.bin", "glob/a-2.bin.zst", "link.bin",
-		"packed.bin.xz", "plain.bin", "target.bin", "updates", "updates/new.bin",
+		"packed.bin.xz", "plain.bin", "special.bin", "target.bin", "updates", "updates/new.bin",
 	}
 	if diff := cmp.Diff(want, trimmed(names(t, spec.Output, "lib/firmware/"), "lib/firmware/")); diff != "" {
 		t.Errorf("firmware (-want +got):\n%s", diff)
@@ -81,7 +83,7 @@ func TestFirmware(t *testing.T) {
 		{Name: "absent.bin", Modules: []string{"a", "null_blk", "x (built in)"}},
 		{Name: "lost.bin", Modules: []string{"a"}, Elsewhere: filepath.Join(dir, "other/lost.bin")},
 	}
-	if diff := cmp.Diff(missing, result.Missing); diff != "" || result.Firmware != 10 {
+	if diff := cmp.Diff(missing, result.Missing); diff != "" || result.Firmware != 11 {
 		t.Errorf("%d files, missing (-want +got):\n%s", result.Firmware, diff)
 	}
 	if got := missing[2].String(); !strings.Contains(got, "lost.bin, named by a, is missing; the host has "+dir) {

@@ -27,7 +27,8 @@ type assembly struct {
 	kernel  *io.SectionReader
 	arch    string
 	cmdline string
-	private bool // the root partition holds what not everybody may read
+	root    string // word of the command line for the root partition, "" for none
+	private bool   // the root partition holds what not everybody may read
 }
 
 // close closes the files that the image was read from.
@@ -117,6 +118,11 @@ func (a *assembly) uki() (*sparse.Image, error) {
 	if spec.Profiles, err = a.spec.bootProfiles(); err != nil {
 		return nil, err
 	}
+	for i, p := range spec.Profiles {
+		if p.Cmdline != "" { // it stands in the place of the other one
+			spec.Profiles[i].Cmdline = a.withRoot(p.Cmdline)
+		}
+	}
 	image, err := uki.New(spec)
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s: %w", stub, a.parts.Kernel, err)
@@ -169,6 +175,9 @@ func (a *assembly) rootPartition() (*disk.Root, error) {
 	}
 	var content *io.SectionReader
 	if info.IsDir() {
+		if err := outside(a.spec.Output, file); err != nil {
+			return nil, err
+		}
 		made, err := erofs.New(file, a.spec.Time)
 		if err != nil {
 			return nil, err
@@ -184,10 +193,36 @@ func (a *assembly) rootPartition() (*disk.Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if !hasWord(a.cmdline, "root=") {
-		a.cmdline = strings.TrimSpace("root=PARTUUID=" + root.GUID.String() + " " + a.cmdline)
-	}
+	a.root = "root=PARTUUID=" + root.GUID.String()
+	a.cmdline = a.withRoot(a.cmdline)
 	return root, nil
+}
+
+// outside refuses an output in the folder that goes into it.
+func outside(output, folder string) error {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(output))
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	top, topErr := filepath.EvalSymlinks(folder)
+	if topErr == nil {
+		top, topErr = filepath.Abs(top)
+	}
+	if err := errors.Join(err, topErr); err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(top, dir); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("%s lies in %s, which goes into it: write it to another folder", output, folder)
+	}
+	return nil
+}
+
+// withRoot returns a command line that names the root partition, if there is one.
+func (a *assembly) withRoot(cmdline string) string {
+	if a.root == "" || hasWord(cmdline, "root=") {
+		return cmdline
+	}
+	return strings.TrimSpace(a.root + " " + cmdline)
 }
 
 // hasWord reports whether a word of a command line begins so.

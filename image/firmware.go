@@ -238,12 +238,13 @@ func (b *builder) addFirmwareAt(dir, file, why string) (bool, error) {
 
 // firmwareTop returns the --firmware-dir that a folder of firmwarePlaces belongs to.
 func (b *builder) firmwareTop(dir string) string {
-	for _, top := range b.spec.FirmwareDirs {
-		if rel, err := filepath.Rel(top, dir); err == nil && filepath.IsLocal(rel) {
-			return top
+	found := dir
+	for _, top := range b.spec.FirmwareDirs { // one may lie in another: the inner one is meant
+		if rel, err := filepath.Rel(top, dir); err == nil && filepath.IsLocal(rel) && (found == dir || len(top) > len(found)) {
+			found = top
 		}
 	}
-	return dir
+	return found
 }
 
 // elsewhere looks for a firmware file where this build does not take it from: below the host's own folder, and under

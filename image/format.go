@@ -69,6 +69,11 @@ type parts struct {
 	OSRelease []byte
 }
 
+const (
+	maxESP     = 2 << 20 // MiB: what FAT32 can have with sectors of 512 bytes
+	maxCmdline = 2047    // COMMAND_LINE_SIZE of x86 and arm64, without the NUL
+)
+
 // checkFormat checks what the format takes, as far as that needs no file.
 func (s Spec) checkFormat() error {
 	efi, medium := s.Format == UKI || s.Format == Disk || s.Format == ISO, s.Format == Disk || s.Format == ISO
@@ -86,10 +91,12 @@ func (s Spec) checkFormat() error {
 		{s.Format != Disk && (s.RootPartition != "" || s.ESPSize != 0 || s.SectorSize != 0 || s.DiskType == QCOW2),
 			"--root-partition, --esp-size, --sector-size and --disk-type are for --format disk"},
 		{bls && s.Loader == "", "--layout bls needs a boot loader that reads its entries: name it with --boot-loader"},
-		{bls && (s.Stub != "" || s.Splash != "" || s.SBAT != ""), "--layout bls has no use for --stub, --splash and --sbat"},
+		{bls && (s.Stub != "" || s.Splash != "" || s.SBAT != "" || len(s.BootProfiles) > 0),
+			"--layout bls has no use for --stub, --splash, --sbat and --boot-profile"},
 		{(s.SignKey == "") != (s.SignCert == ""), "a signature needs both --sign-key and --sign-cert"},
 		{token != (s.SignModule != ""), "--sign-key pkcs11:... and --pkcs11-module belong together"},
-		{s.ESPSize < 0, "--esp-size: a size is positive"},
+		{s.ESPSize < 0 || s.ESPSize > maxESP, fmt.Sprintf("--esp-size: from 1 to %d MiB", maxESP)},
+		{efi && len(s.Cmdline) > maxCmdline, fmt.Sprintf("--cmdline: a kernel takes at most %d bytes", maxCmdline)},
 	} {
 		if rule.broken {
 			return errors.New(rule.text)
@@ -178,8 +185,8 @@ func (s Spec) osRelease() ([]byte, error) {
 		}
 		return b, nil
 	}
-	for _, file := range []string{"etc/os-release", "usr/lib/os-release"} {
-		b, err := os.ReadFile(filepath.Join(s.Root, file))
+	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		b, err := readInRoot(s.Root, file)
 		if err == nil {
 			return b, nil
 		}

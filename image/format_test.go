@@ -98,10 +98,20 @@ func TestFormats(t *testing.T) {
 // A disk is as private as the root partition in it.
 func TestFormatPrivate(t *testing.T) {
 	t.Parallel()
-	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "root.img")
+	dir, file, closed := t.TempDir(), filepath.Join(t.TempDir(), "root.img"), t.TempDir()
 	writeFile(t, filepath.Join(dir, "shadow"), "secret", 0o600)
 	writeFile(t, file, "secret", 0o600)
-	for _, root := range []string{dir, file} {
+	writeFile(t, filepath.Join(closed, "root/keys/key"), "secret", 0o644)
+	if err := os.Chmod(filepath.Join(closed, "root"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	spec := testSpec(t)
+	spec.Includes = []Include{{Source: filepath.Join(closed, "root"), Target: "/secret"}}
+	built(t, spec)
+	if info, err := os.Stat(spec.Output); err != nil || info.Mode() != 0o600 {
+		t.Errorf("an initramfs with a closed folder: %v, %v", info.Mode(), err)
+	}
+	for _, root := range []string{dir, file, closed} {
 		spec := formatSpec(t, Disk)
 		spec.RootPartition = root
 		built(t, spec)
@@ -119,6 +129,12 @@ func TestFormatFails(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	writeFile(t, empty, "", 0o644)
 	folder := t.TempDir()
+	other := filepath.Join(t.TempDir(), "other")
+	bzImage := make([]byte, 0x400)
+	copy(bzImage[0x202:], "HdrS")
+	copy(bzImage[0x20e:], "\x00\x01")
+	copy(bzImage[0x300:], "6.2-other (builder) #1")
+	writeFile(t, other, string(bzImage), 0o644)
 	for want, change := range map[string]func(*Spec){
 		"CONFIG_EFI_STUB":                 func(s *Spec) { s.Kernel = garbage },
 		empty + ": it is no PE file":      func(s *Spec) { s.Kernel = empty },
@@ -143,7 +159,14 @@ func TestFormatFails(t *testing.T) {
 		"both --sign-key and --sign-cert": func(s *Spec) { s.SignKey = garbage },
 		"--pkcs11-module belong together": func(s *Spec) { s.SignKey, s.SignCert = "pkcs11:object=k", garbage },
 		"unknown format \"floppy\"":       func(s *Spec) { s.Format = "floppy" },
-		"--esp-size: a size is positive":  func(s *Spec) { s.Format, s.ESPSize = Disk, -1 },
+		"--esp-size: from 1 to":           func(s *Spec) { s.Format, s.ESPSize = Disk, -1 },
+		"--esp-size: from 1 to 2097152":   func(s *Spec) { s.Format, s.ESPSize = Disk, 1<<44 },
+		"at most 2047 bytes":              func(s *Spec) { s.Cmdline = strings.Repeat("x", 2048) },
+		"no use for --stub, --splash, --sbat and --boot-profile": func(s *Spec) {
+			s.Format, s.Layout, s.Loader, s.Stub, s.BootProfiles = ISO, LayoutBLS, debianStub, "", []string{"a=b"}
+		},
+		"is the kernel 6.2-other": func(s *Spec) { s.Kernel = other },
+		"which goes into it":      func(s *Spec) { s.Format, s.RootPartition = Disk, filepath.Dir(s.Output) },
 	} {
 		spec := formatSpec(t, UKI)
 		spec.Force = true
@@ -158,5 +181,18 @@ func TestFormatFails(t *testing.T) {
 		if names := fileNames(t, filepath.Dir(spec.Output)); len(names) != 1 {
 			t.Errorf("%s: beside the output there are %q", want, names)
 		}
+	}
+}
+
+// The root partition is named on every command line, for one of a boot profile stands in the place of the other.
+func TestWithRoot(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{"quiet": "root=PARTUUID=x quiet", "": "root=PARTUUID=x", "a root=/dev/vda": "a root=/dev/vda"} {
+		if got := (&assembly{root: "root=PARTUUID=x"}).withRoot(line); got != want {
+			t.Errorf("%q becomes %q, want %q", line, got, want)
+		}
+	}
+	if got := new(assembly).withRoot("quiet"); got != "quiet" {
+		t.Errorf("without a root partition: %q", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hapax/image/archive"
+	"hapax/image/inroot"
 	"hapax/image/resolve"
 	"hapax/modload/modindex"
 )
@@ -202,6 +203,9 @@ func (s Spec) withDefaults() (Spec, error) {
 	setDefault(&s.Packing, KeepPacking)
 	if len(s.FirmwareDirs) == 0 {
 		s.FirmwareDirs = []string{filepath.Join(s.Root, "lib/firmware")}
+		if dir, err := inroot.Resolve(s.Root, "/lib/firmware"); err == nil { // without, there is none
+			s.FirmwareDirs = []string{inroot.Host(s.Root, dir)}
+		}
 	}
 	if len(s.ModprobeD) == 0 && s.Mode == Host {
 		s.ModprobeD = modindex.ConfigDirs(s.HostRoot)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/image/archive"
+	"hapax/image/inroot"
 )
 
 // An Include copies a file or a whole folder of the host into the image. Permissions are kept; owners and times are not.
@@ -128,7 +129,7 @@ func hostEntry(name, file string, d fs.DirEntry) (archive.Entry, error) {
 	if err != nil {
 		return archive.Entry{}, err
 	}
-	e := archive.Entry{Name: name, Mode: info.Mode()}
+	e := archive.Entry{Name: name, Mode: inroot.Mode(info)}
 	switch info.Mode().Type() {
 	case 0:
 		e.Size = info.Size()

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/image/archive"
+	"hapax/image/vmlinuz"
 )
 
 // checkOutput finds out before the work what would stop it in the end.
@@ -137,6 +138,9 @@ func (o output) assembled(ctx context.Context, f *os.File) (content int64, err e
 	if err != nil {
 		return 0, err
 	}
+	if err := sameRelease(kernel, filepath.Base(o.spec.ModulesDir)); err != nil {
+		return 0, err
+	}
 	osRelease, err := o.spec.osRelease()
 	if err != nil {
 		return 0, err
@@ -160,6 +164,19 @@ func (o output) assembled(ctx context.Context, f *os.File) (content int64, err e
 		Initrd: io.NewSectionReader(initrd, 0, info.Size()), Microcode: o.microcode,
 		Kernel: kernel, Release: filepath.Base(o.spec.ModulesDir), Cmdline: o.spec.Cmdline, OSRelease: osRelease,
 	})
+}
+
+// sameRelease refuses a kernel that says that it is another one than the modules are for.
+func sameRelease(kernel, modules string) error {
+	f, err := os.Open(kernel)
+	if err != nil {
+		return fmt.Errorf("%w", err)
+	}
+	defer f.Close()
+	if release := vmlinuz.Release(f); release != "" && release != modules {
+		return fmt.Errorf("%s is the kernel %s, and the modules are those of %s: name the one with --kernel or the others with --modules-dir", kernel, release, modules)
+	}
+	return nil
 }
 
 // initramfs writes the compressed archive to f and returns its size before compression.

@@ -1,4 +1,5 @@
-// Package inroot finds files below a folder that stands for "/", as a program would that runs there.
+// Package inroot finds files below a folder that stands for "/", as a program would that runs there, and tells what becomes of their
+// modes in an image in which all files are root's.
 package inroot
 
 import (
@@ -8,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // maxLinks is how many links the kernel follows in one path.
@@ -49,6 +51,20 @@ func Resolve(root, name string) (string, error) {
 		left = target + "/" + left
 	}
 	return done, nil
+}
+
+// Mode returns the mode that a file has when it becomes root's: without the bit that lets others act as its owner or group, unless
+// that was root. chown(2) takes it away in the same way.
+func Mode(info fs.FileInfo) fs.FileMode {
+	mode := info.Mode()
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid != 0 {
+		mode &^= fs.ModeSetuid
+	}
+	if !ok || st.Gid != 0 {
+		mode &^= fs.ModeSetgid
+	}
+	return mode
 }
 
 // Host returns the path of the host for one that Resolve has returned.

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"hapax/image/archive"
+	"hapax/image/vmlinuz"
 )
 
 // kernel compares the kernel that will boot the image with the one that the image is for.
@@ -26,12 +26,12 @@ func (c *check) kernel() error {
 			return fmt.Errorf("%w", err)
 		}
 		defer f.Close()
-		if name, release = c.target.Kernel, kernelRelease(f); release == "" {
+		if name, release = c.target.Kernel, vmlinuz.Release(f); release == "" {
 			c.report.find(Note, "release", name, "it does not tell its release, so nothing is compared")
 			return nil
 		}
 	case s.Kernel != nil:
-		if inside := kernelRelease(s.Kernel); inside != "" {
+		if inside := vmlinuz.Release(s.Kernel); inside != "" {
 			if release != "" && release != inside {
 				c.report.find(Warning, "release", s.Name, ".uname says %s, but the kernel in it is %s", release, inside)
 			}
@@ -42,31 +42,6 @@ func (c *check) kernel() error {
 		c.report.find(Error, "release", name, "the kernel is %s, but the image has the modules of %s", release, c.report.Release)
 	}
 	return nil
-}
-
-// kernelRelease returns what a bzImage says that it is, the first word of kernel_version
-// (Documentation/arch/x86/boot.rst), "" for other files.
-func kernelRelease(r io.ReaderAt) string {
-	const (
-		magicAt   = 0x202
-		versionAt = 0x20e
-	)
-	head := make([]byte, versionAt+2)
-	if _, err := r.ReadAt(head, 0); err != nil || string(head[magicAt:magicAt+4]) != "HdrS" {
-		return ""
-	}
-	offset := int64(binary.LittleEndian.Uint16(head[versionAt:]))
-	if offset == 0 {
-		return ""
-	}
-	text := make([]byte, 256)
-	n, err := r.ReadAt(text, 0x200+offset)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return ""
-	}
-	version, _, _ := strings.Cut(string(text[:n]), "\x00")
-	release, _, _ := strings.Cut(version, " ")
-	return release
 }
 
 // An option is one that the kernel's configuration must have for the image.

@@ -13,6 +13,7 @@ import (
 	"hapax/image/archive"
 	"hapax/image/disk"
 	"hapax/image/disk/fat"
+	"hapax/image/vmlinuz"
 )
 
 // diskFile writes a disk with files on its EFI system partition.
@@ -78,8 +79,8 @@ func TestMedium(t *testing.T) {
 			if s.Name != file+tt.found || s.Kind != tt.kind || s.Cmdline != tt.cmdline {
 				t.Errorf("Source %s, %s, %q; want %s, %s, %q", s.Name, s.Kind, s.Cmdline, file+tt.found, tt.kind, tt.cmdline)
 			}
-			if !strings.HasSuffix(tt.found, "initrd") && kernelRelease(s.Kernel) != "6.1.0" {
-				t.Errorf("kernel %q", kernelRelease(s.Kernel))
+			if !strings.HasSuffix(tt.found, "initrd") && vmlinuz.Release(s.Kernel) != "6.1.0" {
+				t.Errorf("kernel %q", vmlinuz.Release(s.Kernel))
 			}
 			tree, err := Read(s, Options{Spare: 100})
 			if err != nil {

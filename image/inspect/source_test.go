@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hapax/image/archive"
+	"hapax/image/vmlinuz"
 )
 
 // A part is a section of a PE file. Size is how long the table says that it is, if not its length.
@@ -59,8 +60,8 @@ func TestUKI(t *testing.T) {
 		part{name: ".profile", content: "ID=other"}, part{name: ".cmdline", content: "of another choice"}, part{name: ".initrd", content: "not this one"},
 	)
 	s := open(t, image)
-	if s.Kind != UKI || s.Release != "6.1.0" || s.Cmdline != "root=/dev/vda quiet" || kernelRelease(s.Kernel) != "6.1.0" {
-		t.Errorf("%s, %q, %q, kernel %q", s.Kind, s.Release, s.Cmdline, kernelRelease(s.Kernel))
+	if s.Kind != UKI || s.Release != "6.1.0" || s.Cmdline != "root=/dev/vda quiet" || vmlinuz.Release(s.Kernel) != "6.1.0" {
+		t.Errorf("%s, %q, %q, kernel %q", s.Kind, s.Release, s.Cmdline, vmlinuz.Release(s.Kernel))
 	}
 	if want := int64(len(early) + len(main)); s.InitramfsSize() != want {
 		t.Errorf("InitramfsSize = %d, want %d", s.InitramfsSize(), want)
@@ -108,7 +109,7 @@ func TestKernelRelease(t *testing.T) {
 		bzImage("6.1")[:0x200]:         "",
 		strings.Repeat("\x00", 0x1000): "",
 	} {
-		if got := kernelRelease(strings.NewReader(content)); got != want {
+		if got := vmlinuz.Release(strings.NewReader(content)); got != want {
 			t.Errorf("release of %d bytes = %q, want %q", len(content), got, want)
 		}
 	}
@@ -125,7 +126,7 @@ func FuzzSource(f *testing.F) {
 			return
 		}
 		if s.Kernel != nil {
-			kernelRelease(s.Kernel)
+			vmlinuz.Release(s.Kernel)
 		}
 		if s.InitramfsSize() > int64(len(image))*int64(len(s.parts)) {
 			t.Errorf("an initramfs of %d bytes in a file of %d", s.InitramfsSize(), len(image))

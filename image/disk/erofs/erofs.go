@@ -58,7 +58,7 @@ func New(dir string, stamp time.Time) (*FileSystem, error) {
 	v.image = sparse.New(next * block)
 	private := false
 	for i, n := range t.nodes {
-		private = private || n.mode.IsRegular() && n.mode&0o004 == 0
+		private = private || n.mode.IsRegular() && n.secret()
 		v.write(n, i+1)
 	}
 	sum, err := v.image.Sum()

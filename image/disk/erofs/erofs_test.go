@@ -174,6 +174,32 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
+// Files become root's, and what lets others act as their owner does not come along, unless that was root.
+func TestSetuid(t *testing.T) {
+	t.Parallel()
+	need.Root(t)
+	dir := t.TempDir()
+	for name, owner := range map[string][2]int{"games": {5, 60}, "root": {0, 0}, "group": {0, 42}} {
+		file := filepath.Join(dir, name)
+		err := errors.Join(os.WriteFile(file, nil, 0o755), os.Chown(file, owner[0], owner[1]), os.Chmod(file, 0o755|fs.ModeSetuid|fs.ModeSetgid))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := scan(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]fs.FileMode{
+		"games": 0o755, "root": 0o755 | fs.ModeSetuid | fs.ModeSetgid, "group": 0o755 | fs.ModeSetuid,
+	}
+	for _, c := range tree.nodes[0].children {
+		if mode, ok := want[c.name]; ok && c.node.mode != mode {
+			t.Errorf("%s: mode %v, want %v", c.name, c.node.mode, mode)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hapax/image/inroot"
 )
 
 // A node is one inode.
@@ -55,6 +57,21 @@ func (n *node) plain() int64 {
 	return ceil(n.size-n.tail()) * block
 }
 
+// secret reports whether not everybody may read a file: by its own mode or by that of a folder above it.
+func (n *node) secret() bool {
+	if n.mode&0o004 == 0 {
+		return true
+	}
+	for dir := n.parent; ; dir = dir.parent {
+		if dir.mode&0o001 == 0 {
+			return true
+		}
+		if dir == dir.parent {
+			return false
+		}
+	}
+}
+
 func (n *node) hasData() bool {
 	return n.mode.IsRegular() || n.mode.IsDir() || n.mode.Type() == fs.ModeSymlink
 }
@@ -78,7 +95,7 @@ func scan(dir string) (*tree, error) {
 		return nil, fmt.Errorf("%s is not a folder", dir)
 	}
 	t := &tree{linked: make(map[identity]*node)}
-	root := &node{mode: info.Mode()}
+	root := &node{mode: inroot.Mode(info)}
 	root.parent = root
 	return t, t.folder(root, dir)
 }
@@ -115,7 +132,7 @@ func (t *tree) entry(parent *node, file string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w", err)
 	}
-	n := &node{mode: info.Mode(), links: 1, parent: parent}
+	n := &node{mode: inroot.Mode(info), links: 1, parent: parent}
 	stat, _ := info.Sys().(*syscall.Stat_t)
 	if stat != nil && stat.Nlink > 1 && !info.IsDir() {
 		id := identity{uint64(stat.Dev), stat.Ino}
