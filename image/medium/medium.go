@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -74,6 +75,27 @@ func Open(r io.ReaderAt, size int64) (*Medium, error) {
 		return nil, fmt.Errorf("a %s: %w", m.Kind, err)
 	}
 	return m, nil
+}
+
+// Sector returns the size of the sectors of a disk in a file, raw or qcow2, by where its partition table lies; 512 if there is none.
+func Sector(file string) int {
+	f, err := os.Open(file)
+	if err != nil {
+		return 512
+	}
+	defer f.Close()
+	var r io.ReaderAt = f
+	if info, err := f.Stat(); err == nil && has(f, 0, qcow2Magic) {
+		q, err := openQCOW2(f, info.Size())
+		if err != nil {
+			return 512
+		}
+		r = q
+	}
+	if !has(r, 512, "EFI PART") && has(r, 4096, "EFI PART") {
+		return 4096
+	}
+	return 512
 }
 
 // has reports whether text lies at an offset.

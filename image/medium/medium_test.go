@@ -2,6 +2,7 @@ package medium
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -348,4 +349,64 @@ func FuzzQCOW2(f *testing.F) {
 			_, _ = q.ReadAt(p, at) // it may fail, and must not panic
 		}
 	})
+}
+
+// Thousands of files may share one long chain: following it has an end.
+func TestStepsAreBounded(t *testing.T) {
+	t.Parallel()
+	const clusters = 4 << 20
+	table := make([]byte, 4*(clusters+2))
+	for i := uint32(2); i < clusters+1; i++ {
+		binary.LittleEndian.PutUint32(table[4*i:], i+1)
+	}
+	binary.LittleEndian.PutUint32(table[4*(clusters+1):], 0xfffffff)
+	v := &volume{
+		r: io.NewSectionReader(bytes.NewReader(table), 0, int64(len(table))), bits: 32, tableEnd: int64(len(table)), cluster: 512, clusters: clusters,
+	}
+	for n := range 9 {
+		content, err := v.chain(2, -1, 1<<40)
+		if n < 8 && (err != nil || content.Size() != clusters*512) {
+			t.Fatalf("file %d: %v", n, err)
+		}
+		if n == 8 && err == nil {
+			t.Error("there is no end")
+		}
+	}
+}
+
+// FAT32 with fewer clusters than FAT32 is to have, as mkfs.vfat -F 32 makes it on a small partition, is FAT32 to firmware. mtools
+// does not write to it, so the one file is put there by hand.
+func TestSmallFAT32(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "esp")
+	tool(t, "mkfs.vfat", "-F", "32", "-s", "8", "-C", file, "102400")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	table := int(le.Uint16(b[14:])) * 512
+	data := table + int(b[16])*int(le.Uint32(b[36:]))*512 // of cluster 2, the root folder
+	le.PutUint32(b[table+4*3:], 0x0fffffff)
+	entry := make([]byte, 32)
+	copy(entry, "HELLO   TXT\x20")
+	le.PutUint16(entry[26:], 3)
+	le.PutUint32(entry[28:], 5)
+	copy(b[data:], entry)
+	copy(b[data+8*512:], "hello")
+	v, err := openVolume(io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := v.list()
+	if err != nil || len(list) != 1 {
+		t.Fatalf("files %+v, %v", list, err)
+	}
+	content, err := v.content(list[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(content); string(got) != "hello" || err != nil || !strings.EqualFold(list[0].Name, "hello.txt") {
+		t.Errorf("%s holds %q, %v", list[0].Name, got, err)
+	}
 }

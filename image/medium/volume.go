@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"sync/atomic"
 )
 
 // A volume is a FAT12, FAT16 or FAT32 file system (Microsoft's FAT specification, 1.03).
@@ -20,7 +21,12 @@ type volume struct {
 	root     uint32 // the first cluster of the root folder; 0 if that lies between table and data
 	rootAt   int64
 	rootSize int64
+	steps    atomic.Int64 // along chains so far
 }
+
+// maxSteps bounds the clusters that are looked at on one medium: thousands of files may share one long chain. It is enough for all
+// of a partition of 16 GiB with the smallest clusters.
+const maxSteps = 32 << 20
 
 func openVolume(r *io.SectionReader) (*volume, error) {
 	b := make([]byte, 512)
@@ -54,29 +60,56 @@ func openVolume(r *io.SectionReader) (*volume, error) {
 		data: dataSector * sector, clusters: uint32((sectors - dataSector) / perCluster),
 		rootAt: (reserved + tables*tableSectors) * sector, rootSize: rootEntries * dirEntry,
 	}
-	switch {
+	switch { // as UEFI firmware and Linux have it, whatever FAT32's least number of clusters is
+	case le.Uint16(b[22:]) == 0:
+		v.bits, v.root = 32, le.Uint32(b[44:])
 	case v.clusters < 4085:
 		v.bits = 12
-	case v.clusters < 65525:
-		v.bits = 16
 	default:
-		v.bits, v.root = 32, le.Uint32(b[44:])
+		v.bits = 16
 	}
 	return v, nil
 }
 
 var errChain = errors.New("its clusters do not lead to its end: the file system is damaged")
 
+// A walk follows a chain. It keeps the piece of the table that it has read last.
+type walk struct {
+	v    *volume
+	at   int64 // of buf; a multiple of its size
+	buf  [4096 + 4]byte
+	size int64 // of what is in buf; 0 before the first
+}
+
+// entry returns the bytes of the table at an offset of the volume.
+func (w *walk) entry(at, length int64) ([]byte, error) {
+	const piece = int64(len(w.buf)) - 4 // an entry may reach into the next one
+	if begin := at / piece * piece; w.size == 0 || begin != w.at {
+		w.at, w.size = begin, min(int64(len(w.buf)), w.v.tableEnd-begin)
+		if _, err := w.v.r.ReadAt(w.buf[:w.size], begin); err != nil {
+			w.size = 0
+			return nil, err
+		}
+	}
+	return w.buf[at-w.at:][:length], nil
+}
+
 // next returns the cluster that follows one, 0 behind the last.
-func (v *volume) next(cluster uint32) (uint32, error) {
-	at := v.table + int64(cluster)*int64(v.bits)/8
-	b := make([]byte, 4)
-	if at+int64(v.bits+7)/8 > v.tableEnd {
+func (w *walk) next(cluster uint32) (uint32, error) {
+	v := w.v
+	if v.steps.Add(1) > maxSteps {
+		return 0, errors.New("its files have more clusters than there can be")
+	}
+	at, length := v.table+int64(cluster)*int64(v.bits)/8, int64(v.bits+7)/8
+	if at+length > v.tableEnd {
 		return 0, errChain
 	}
-	if _, err := v.r.ReadAt(b[:(v.bits+7)/8], at); err != nil {
+	raw, err := w.entry(at, length)
+	if err != nil {
 		return 0, err
 	}
+	b := make([]byte, 4)
+	copy(b, raw)
 	n := binary.LittleEndian.Uint32(b)
 	switch v.bits {
 	case 12:
@@ -102,6 +135,7 @@ const maxRuns = 1 << 20
 func (v *volume) chain(first uint32, size, limit int64) (*io.SectionReader, error) {
 	var runs []run
 	var length int64
+	w := &walk{v: v}
 	for cluster := first; (size < 0 || length < size) && cluster != 0; {
 		if !v.valid(cluster) || length >= limit {
 			return nil, errChain
@@ -116,7 +150,7 @@ func (v *volume) chain(first uint32, size, limit int64) (*io.SectionReader, erro
 		}
 		length += v.cluster
 		var err error
-		if cluster, err = v.next(cluster); err != nil {
+		if cluster, err = w.next(cluster); err != nil {
 			return nil, err
 		}
 	}

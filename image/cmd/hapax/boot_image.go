@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"hapax/image/medium"
 	"hapax/image/qemu"
 )
 
@@ -76,8 +77,11 @@ func (k bootKind) attach(m *qemu.Machine, image string) error {
 		return fmt.Errorf("%s: %w", image, err)
 	}
 	options, device := ",snapshot=on", "virtio-blk-pci"
-	if k == bootCD {
+	switch {
+	case k == bootCD:
 		options, device = ",media=cdrom,readonly=on", "ide-cd"
+	case medium.Sector(image) == 4096:
+		device += ",logical_block_size=4096,physical_block_size=4096"
 	}
 	// Of a file whose name begins so QEMU reads how to open it, whatever characters the real name has.
 	m.Extra = append(m.Extra, "-drive", "if=none,id=image,file=json:"+strings.ReplaceAll(string(name), ",", ",,")+options,

@@ -57,6 +57,7 @@ func TestRunFormats(t *testing.T) {
 	code, variables := firmwareFiles(t)
 	kernel, initramfs, _ := guestFiles(t)
 	uki, disk := imageFile(t, "uki", 0, "MZ"), imageFile(t, "a,disk", 512, "EFI PART")
+	sectors4K := imageFile(t, "sectors4K", 4096, "EFI PART")
 	qcow2, iso := imageFile(t, "qcow2", 0, "QFI\xfb"), imageFile(t, "iso", 32769, "CD001")
 	pflash := "if=pflash,unit=0,format=raw,readonly=on,file=" + code
 	for _, tt := range []struct {
@@ -68,6 +69,7 @@ func TestRunFormats(t *testing.T) {
 	}{
 		{"uki", []string{"--append", "word", uki}, exitDone, []string{pflash, "file=" + variables, " -snapshot", " -kernel " + uki, " -append word "}, "-initrd"},
 		{"disk", []string{disk}, exitDone, []string{pflash, `"driver":"raw",,"file":{"driver":"file",,"filename":"` + strings.ReplaceAll(disk, ",", ",,") + `"}},snapshot=on`, "virtio-blk-pci,drive=image,bootindex=0"}, "-kernel"},
+		{"sectors of 4 KiB", []string{sectors4K}, exitDone, []string{"virtio-blk-pci,logical_block_size=4096,physical_block_size=4096,drive=image"}, "-kernel"},
 		{"qcow2", []string{qcow2}, exitDone, []string{`"driver":"qcow2"`}, "-append"},
 		{"iso", []string{iso}, exitDone, []string{"media=cdrom", "ide-cd,drive=image"}, "virtio-blk"},
 		{"initramfs", []string{"--kernel", kernel, initramfs}, exitDone, []string{pflash, "-initrd", "console=ttyS0"}, "drive=image"},
