@@ -21,3 +21,11 @@ func TestInterruptible(t *testing.T) {
 		t.Errorf("a read on which nobody waits any more = %v", err)
 	}
 }
+
+func TestOneLine(t *testing.T) {
+	t.Parallel()
+	err := errors.Join(errors.New("a\tb"), errors.New("\x1b[31mü\xff\u009b"))
+	if got, want := oneLine(err), "a b; ?[31mü??"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

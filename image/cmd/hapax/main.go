@@ -86,11 +86,15 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// oneLine returns the message of err with the line ends that joined errors have turned into semicolons.
+// oneLine returns the message of err with the line ends that joined errors have turned into semicolons, and without what a terminal
+// might take for a command: names of files may be anybody's.
 func oneLine(err error) string {
 	line := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
-	return strings.Map(func(r rune) rune { // names of files may be anybody's
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case r == utf8.RuneError || !unicode.IsPrint(r):
 			return '?'
 		}
 		return r
