@@ -101,6 +101,7 @@ type guard struct {
 
 	services *service.Manager
 	stays    bool // the machine is not handed over
+	stirred  bool // services have had it do something since the last slim.Trim
 
 	modprobe []byte // what the kernel started for request_module before there was an engine
 
@@ -195,6 +196,7 @@ func (g *guard) loop(signals, children <-chan os.Signal) {
 				act(g)
 			}
 		case <-children:
+			g.stirred = true
 			g.reap()
 		case m := <-g.messages:
 			if m.from == g.link && !g.ending() {
@@ -224,6 +226,7 @@ func (g *guard) loop(signals, children <-chan os.Signal) {
 		case <-g.services.Due():
 			g.services.Tick()
 		case f := <-g.services.Work():
+			g.stirred = true
 			f()
 		case <-g.end.stopped:
 			g.terminate()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hapax/init/internal/handoff"
+	"hapax/init/internal/slim"
 )
 
 // An engine that lives and does not answer is as good as dead. It is asked every
@@ -38,6 +39,10 @@ func (g *guard) checkPulse() {
 	}
 	g.pulse.missed++
 	g.send(handoff.Ping)
+	if g.stays && g.stirred {
+		g.stirred = false
+		slim.Trim()
+	}
 	g.pulse.next = time.After(pulseEvery)
 }
 
