@@ -22,7 +22,7 @@ import (
 const (
 	seenLimit   = 2 * time.Second
 	furtherSeen = 200 * time.Millisecond // for each circle that is there at the same time
-	unseenLimit = 31 * time.Second       // hapax gives up after 30 s, the rest is the kernel's and the helper's
+	unseenLimit = 33 * time.Second       // hapax gives up after 30 s, the rest is the kernel's, the helper's, and that of three questions
 )
 
 // circles are the parameters of modules whose init functions ask for what waits for them, and of the chain.

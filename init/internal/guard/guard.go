@@ -101,7 +101,7 @@ type guard struct {
 
 	services *service.Manager
 	stays    bool // the machine is not handed over
-	stirred  bool // services have had it do something since the last slim.Trim
+	stirred  bool // children or services have had it do something since the last slim.Trim
 
 	modprobe []byte // what the kernel started for request_module before there was an engine
 
@@ -143,7 +143,6 @@ func run(args []string, out outside) int {
 	runtime.GOMAXPROCS(1) // there is nothing here to do in parallel
 	debug.SetMemoryLimit(memoryLimit)
 	mountErrs := mnt.Apply(mnt.Kernel(), "/", mnt.Early())
-	slim.Start()
 	raw, err := out.cmdline()
 	// The kernel drops more than 10 lines per 5 s from user space otherwise.
 	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0)
@@ -309,6 +308,7 @@ func (g *guard) switchRoot() {
 	g.log.Debugf("switch_root to %s", g.target.Init)
 	g.dog.handOver()
 	g.flush(consolePatience)
+	slim.Allow()
 	err := switchroot.Switch(g.target, argv, environment())
 	g.dog.resume()
 	g.log.Errorf("%v", err)

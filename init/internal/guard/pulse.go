@@ -39,7 +39,7 @@ func (g *guard) checkPulse() {
 	}
 	g.pulse.missed++
 	g.send(handoff.Ping)
-	if g.stays && g.stirred {
+	if g.stirred {
 		g.stirred = false
 		slim.Trim()
 	}

@@ -4,6 +4,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hapax/init/internal/slim"
 )
 
 // spawn starts a program and calls ended, from the loop, when it has ended. Its
@@ -12,7 +14,10 @@ import (
 // The child has no signal blocked or ignored: the runtime puts back what it
 // found, and what the guard catches is nothing that execve(2) hands on.
 func (g *guard) spawn(path string, argv []string, attr *syscall.ProcAttr, ended func(unix.WaitStatus)) (pid int, err error) {
-	if pid, err = syscall.ForkExec(path, argv, attr); err != nil {
+	slim.Allow()
+	pid, err = syscall.ForkExec(path, argv, attr)
+	slim.Forbid()
+	if err != nil {
 		return 0, err
 	}
 	g.children[pid] = ended

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapax/init/internal/klog"
+	"hapax/init/internal/slim"
 )
 
 // Linux is the System of the running kernel. Only the goroutine that waits for children may use it, but for Log.
@@ -68,7 +69,9 @@ func (l *Linux) Start(s *Spec, ready func()) (Process, error) {
 	f := files{-1, -1, -1}
 	said, err := l.open(s, &f, p)
 	if err == nil {
+		slim.Allow()
 		err = l.launch(s, f, p)
+		slim.Forbid()
 	}
 	f.closeAll()
 	if err != nil {
@@ -162,15 +165,10 @@ func (l *Linux) fork(s *Spec, attr *syscall.ProcAttr, group cgroup) (pid int, in
 			return pid, group, err
 		}
 		attr.Sys.UseCgroupFD = false
+		l.Logger.Warnf("%s: without a cgroup: %v", s.Name, err)
 	}
 	pid, err = syscall.ForkExec(s.Exec, argv, attr)
-	if err == nil && group != "" {
-		if err := write(string(group), "cgroup.procs", itoa(pid)); err != nil {
-			l.Logger.Warnf("%s: without a cgroup: %v", s.Name, err)
-			group = ""
-		}
-	}
-	return pid, group, err
+	return pid, "", err
 }
 
 // oldClone reports whether err may be that of a kernel before 5.7, which cannot start a child in a cgroup: it has no clone3, or one

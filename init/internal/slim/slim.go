@@ -28,7 +28,14 @@ func Start() {
 }
 
 // Allow lets this process and those that it starts have huge pages again.
-func Allow() { _ = unix.Prctl(unix.PR_SET_THP_DISABLE, 0, 0, 0, 0) }
+func Allow() { set(0) }
+
+// Forbid takes that back. A process that never allows them but while it starts
+// others gets none for memory that the runtime maps later, either.
+func Forbid() { set(1) }
+
+//go:noinline
+func set(disable uintptr) { _ = unix.Prctl(unix.PR_SET_THP_DISABLE, disable, 0, 0, 0) }
 
 // Trim gives back what a process has needed to come up and does not any more:
 // garbage, and the pages of its file. Each that was looked at once, most of
