@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,9 +39,9 @@ func (b *builder) accounts() (*accounts, error) {
 	if found {
 		group, _, err = b.content("/etc/group")
 	} else {
-		passwd, err = readInRoot(b.spec.Root, "/etc/passwd")
+		passwd, err = inroot.ReadFile(b.spec.Root, "/etc/passwd")
 		if err == nil {
-			group, err = readInRoot(b.spec.Root, "/etc/group")
+			group, err = inroot.ReadFile(b.spec.Root, "/etc/group")
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
@@ -53,14 +52,6 @@ func (b *builder) accounts() (*accounts, error) {
 	}
 	a.passwd, a.group = fields(passwd, 7), fields(group, 4)
 	return a, nil
-}
-
-func readInRoot(root, name string) ([]byte, error) {
-	file, err := inroot.Resolve(root, name)
-	if err != nil {
-		return nil, err
-	}
-	return os.ReadFile(inroot.Host(root, file))
 }
 
 // content returns the content of a file of the image.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"hapax/image/disk"
+	"hapax/image/inroot"
 	"hapax/image/iso"
 	"hapax/image/sparse"
 )
@@ -186,7 +187,7 @@ func (s Spec) osRelease() ([]byte, error) {
 		return b, nil
 	}
 	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
-		b, err := readInRoot(s.Root, file)
+		b, err := inroot.ReadFile(s.Root, file)
 		if err == nil {
 			return b, nil
 		}

@@ -51,6 +51,9 @@ func TestRoot(t *testing.T) {
 			t.Errorf("the environment of init is %q, want the kernel's own and key=value", env)
 		}
 		c := client(t, v, time.Minute)
+		if s := ask[string](t, c, guest.Cat, "/proc/1/status"); !strings.Contains(s, "THP_enabled:\t1\n") {
+			t.Errorf("the real init may not have huge pages, as PID 1 of the initramfs does not want them:\n%s", s)
+		}
 		checkMounts(t, ask[string](t, c, guest.Cat, "/proc/mounts"))
 		r := ask[report](t, c, guest.Report, "")
 		if r.Duplicates != 0 || r.Failed != 0 || r.Finit != r.Live+r.Refused {

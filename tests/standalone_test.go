@@ -230,6 +230,11 @@ func TestStandalone(t *testing.T) {
 	if e := m.run(t, "/sbin/hapaxctl restart writer"); e.Code != 0 {
 		t.Errorf("hapaxctl restart writer: %+v", e)
 	}
+	for pid, want := range map[int]string{1: "0", m.status(t, "web").Pid: "1"} { // PID 1 wants no huge pages, for itself
+		if s := ask[string](t, m.Client, guest.Cat, fmt.Sprintf("/proc/%d/status", pid)); !strings.Contains(s, "THP_enabled:\t"+want+"\n") {
+			t.Errorf("process %d: want THP_enabled %s:\n%s", pid, want, s)
+		}
+	}
 	pid1 := m.calm(t)
 	t.Logf("process 1 with its services after %d kills: %v", kills, pid1)
 	checkBounds(t, pid1, status{})

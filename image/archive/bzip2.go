@@ -16,7 +16,7 @@ type bzip2Reader struct {
 
 func newBzip2Reader(r *bufio.Reader) io.ReadCloser {
 	in := &lookBack{r: r}
-	return &bzip2Reader{in: in, z: bzip2.NewReader(in)}
+	return io.NopCloser(&bzip2Reader{in: in, z: bzip2.NewReader(in)})
 }
 
 func (b *bzip2Reader) Read(p []byte) (int, error) {
@@ -30,8 +30,6 @@ func (b *bzip2Reader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-func (b *bzip2Reader) Close() error { return nil }
 
 // A lookBack hands out bytes and can take back the last two.
 type lookBack struct {

@@ -52,8 +52,8 @@ type Reader struct {
 	closer  io.Closer     // the decompressor
 	format  Compression   // of in
 	formats []Compression
-	beyond  []string
-	part    int // archives ended so far
+	refused []string // for Unreadable
+	part    int      // archives ended so far
 	inside  bool
 	entries int
 	names   int64
@@ -118,7 +118,7 @@ func (r *Reader) Formats() []Compression { return r.formats }
 func (r *Reader) ContentBytes() int64 { return r.read }
 
 // Unreadable returns what of the archives read so far the kernel cannot unpack, though this package can.
-func (r *Reader) Unreadable() []string { return r.beyond }
+func (r *Reader) Unreadable() []string { return r.refused }
 
 // checkXZ looks at the kind of check in the header of an xz stream, which begins with b. The kernel refuses all but the first two
 // (dec_stream_header in lib/xz/xz_dec_stream.c).
@@ -134,7 +134,7 @@ func (r *Reader) checkXZ(b []byte) {
 	case 10:
 		name = "SHA-256"
 	}
-	r.beyond = append(r.beyond, fmt.Sprintf("archive %d is xz with %s, which the kernel cannot unpack: pack it with xz --check=crc32", r.part+1, name))
+	r.refused = append(r.refused, fmt.Sprintf("archive %d is xz with %s, which the kernel cannot unpack: pack it with xz --check=crc32", r.part+1, name))
 }
 
 func (r *Reader) fail(err error) {

@@ -115,7 +115,7 @@ func merge(earlier, later image.Spec, set func(key string) bool) image.Spec {
 			concat(from, to)
 		case !set(key) && !from.IsZero():
 			to.Set(from)
-		case isTable(to): // what was not said is in it already, for the file was decoded over it
+		case to.Kind() == reflect.Struct: // a table: what was not said is in it already, for the file was decoded over it
 			for j := range to.NumField() {
 				if to.Field(j).Kind() == reflect.Slice {
 					concat(from.Field(j), to.Field(j))
@@ -131,11 +131,6 @@ func concat(from, to reflect.Value) {
 	to.Set(reflect.AppendSlice(from.Slice3(0, from.Len(), from.Len()), to))
 }
 
-// isTable reports whether a field of a spec is a table of its own, such as [network].
-func isTable(v reflect.Value) bool {
-	return v.Kind() == reflect.Struct && v.Type() == reflect.TypeFor[image.Network]()
-}
-
 // lists returns the fields of a spec, and of its tables, that are lists.
 func lists(spec *image.Spec) []reflect.Value {
 	var found []reflect.Value
@@ -145,7 +140,7 @@ func lists(spec *image.Spec) []reflect.Value {
 			switch f := v.Field(i); {
 			case f.Kind() == reflect.Slice:
 				found = append(found, f)
-			case isTable(f):
+			case f.Kind() == reflect.Struct:
 				search(f)
 			}
 		}

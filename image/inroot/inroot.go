@@ -53,6 +53,19 @@ func Resolve(root, name string) (string, error) {
 	return done, nil
 }
 
+// ReadFile reads a file below root.
+func ReadFile(root, name string) ([]byte, error) {
+	file, err := Resolve(root, name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(Host(root, file))
+	if err != nil {
+		return nil, fmt.Errorf("%w", err)
+	}
+	return b, nil
+}
+
 // Mode returns the mode that a file has when it becomes root's: without the bit that lets others act as its owner or group, unless
 // that was root. chown(2) takes it away in the same way.
 func Mode(info fs.FileInfo) fs.FileMode {

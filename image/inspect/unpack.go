@@ -153,8 +153,8 @@ func (u *unpacker) within() error {
 	return nil
 }
 
-// leavesBy reports whether a path with links leads above the root. Absolute links, which do so anyway, end the search, as does what
-// is not there.
+// leavesBy reports whether a path with links leads above the root. An absolute link, which does so anyway, ends the search; what is
+// not there counts as a folder.
 func (u *unpacker) leavesBy(name string) bool {
 	at, rest := ".", strings.Split(name, "/")
 	for links := 0; len(rest) > 0; {
@@ -172,7 +172,7 @@ func (u *unpacker) leavesBy(name string) bool {
 		next := path.Join(at, part)
 		info, err := u.root.Lstat(next)
 		if err != nil || info.Mode().Type() != fs.ModeSymlink {
-			at = next // what is not there counts as a folder
+			at = next
 			continue
 		}
 		target, err := u.root.Readlink(next)

@@ -3,6 +3,7 @@ package strict
 import (
 	"bytes"
 	"encoding"
+	"iter"
 	"reflect"
 	"slices"
 	"strings"
@@ -57,73 +58,77 @@ func wrongWords(v reflect.Value, key []string) []wrongWord {
 // find returns the line and column of the first value of a key that is this word, or holds it, both counted from 1; 0 if
 // there is none.
 func (w wrongWord) find(data []byte) (line, column int) {
-	var p unstable.Parser
-	p.Reset(data)
-	var table []string
-	for p.NextExpression() {
-		e := p.Expression()
-		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			table = keyOf(e)
-		case unstable.KeyValue:
-			if n := holder(e, table, w); n != nil {
-				at := p.Shape(n.Raw).Start
-				return at.Line, at.Column
-			}
+	for v := range scalars(data) {
+		if v.Kind == unstable.String && string(v.Data) == w.word && slices.Equal(v.key, w.key) {
+			at := v.shape(v.Raw).Start
+			return at.Line, at.Column
 		}
 	}
 	return 0, 0
 }
 
 // notStrings returns an error for each number, truth value or date where t wants a word: the decoder would take its text for one.
+// Its place is that of the key.
 func notStrings(file string, data []byte, t reflect.Type) []error {
-	var p unstable.Parser
-	p.Reset(data)
-	var table []string
 	var all []error
-	for p.NextExpression() {
-		e := p.Expression()
-		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			table = keyOf(e)
-		case unstable.KeyValue:
-			if key := notString(e, table, t); key != nil {
-				first := e.Key()
-				first.Next()
-				at := p.Shape(first.Node().Raw).Start
-				all = append(all, &Error{File: file, Line: at.Line, Column: at.Column, Text: strings.Join(key, ".") + ": a string is wanted: put it between quotes"})
-			}
+	for v := range scalars(data) {
+		if v.Kind != unstable.String && isWord(t, v.key) {
+			at := v.shape(v.name.Raw).Start
+			text := strings.Join(v.key, ".") + ": a string is wanted: put it between quotes"
+			all = append(all, &Error{File: file, Line: at.Line, Column: at.Column, Text: text})
 		}
 	}
 	return all
 }
 
-// notString returns the key of such a value in a pair of key and value, nil if there is none. prefix is the key of the table.
-func notString(e *unstable.Node, prefix []string, t reflect.Type) []string {
-	key := append(slices.Clip(prefix), keyOf(e)...)
-	var search func(n *unstable.Node) []string
-	search = func(n *unstable.Node) []string {
-		switch n.Kind {
-		case unstable.Array, unstable.InlineTable:
-			for it := n.Children(); it.Next(); {
-				found := []string(nil)
-				if child := it.Node(); child.Kind == unstable.KeyValue {
-					found = notString(child, key, t)
-				} else {
-					found = search(child)
+// A scalar is a value that is neither a list nor a table.
+type scalar struct {
+	*unstable.Node
+	key   []string       // from the root of the document
+	name  *unstable.Node // the first part of the key that stands before it
+	shape func(unstable.Range) unstable.Shape
+}
+
+// scalars yields the scalars of a document in order, those in lists and inline tables included. A node is valid until the next.
+func scalars(data []byte) iter.Seq[scalar] {
+	return func(yield func(scalar) bool) {
+		var p unstable.Parser
+		p.Reset(data)
+		var pair func(e *unstable.Node, table []string) bool
+		pair = func(e *unstable.Node, table []string) bool {
+			key, first := append(slices.Clip(table), keyOf(e)...), e.Key()
+			first.Next()
+			var value func(n *unstable.Node) bool
+			value = func(n *unstable.Node) bool {
+				switch n.Kind {
+				case unstable.KeyValue:
+					return pair(n, key)
+				case unstable.Array, unstable.InlineTable:
+					for it := n.Children(); it.Next(); {
+						if !value(it.Node()) {
+							return false
+						}
+					}
+					return true
+				case unstable.Comment:
+					return true
 				}
-				if found != nil {
-					return found
-				}
+				return yield(scalar{n, key, first.Node(), p.Shape})
 			}
-		case unstable.Integer, unstable.Float, unstable.Bool, unstable.LocalDate, unstable.LocalTime, unstable.LocalDateTime, unstable.DateTime:
-			if isWord(t, key) {
-				return key
+			return value(e.Value())
+		}
+		var table []string
+		for p.NextExpression() {
+			switch e := p.Expression(); e.Kind {
+			case unstable.Table, unstable.ArrayTable:
+				table = keyOf(e)
+			case unstable.KeyValue:
+				if !pair(e, table) {
+					return
+				}
 			}
 		}
-		return nil
 	}
-	return search(e.Value())
 }
 
 // isWord reports whether the value of a key, or each of a list, reads itself from a text.
@@ -175,35 +180,6 @@ func keyOf(e *unstable.Node) []string {
 		key = append(key, string(it.Node().Data))
 	}
 	return key
-}
-
-// holder returns the string that a wrong word was read from in a pair of key and value, nil if it is not there. prefix is the key
-// of the table.
-func holder(e *unstable.Node, prefix []string, w wrongWord) *unstable.Node {
-	key := append(slices.Clip(prefix), keyOf(e)...)
-	var search func(n *unstable.Node) *unstable.Node
-	search = func(n *unstable.Node) *unstable.Node {
-		switch n.Kind {
-		case unstable.String:
-			if string(n.Data) == w.word && slices.Equal(key, w.key) {
-				return n
-			}
-		case unstable.Array, unstable.InlineTable:
-			for it := n.Children(); it.Next(); {
-				found := (*unstable.Node)(nil)
-				if child := it.Node(); child.Kind == unstable.KeyValue {
-					found = holder(child, key, w)
-				} else {
-					found = search(child)
-				}
-				if found != nil {
-					return found
-				}
-			}
-		}
-		return nil
-	}
-	return search(e.Value())
 }
 
 // Tables returns the lines, counted from 1, of the tables [[key]] of a document, in order.

@@ -70,3 +70,45 @@ func testCgroup(t *testing.T) string {
 	t.Cleanup(func() { _ = os.Remove(dir) }) // if the test has failed it may still be there
 	return dir
 }
+
+// A group that was used before has nothing of its past: what is started in one that has been killed dies at once under some kernels.
+func TestCgroupAnew(t *testing.T) {
+	t.Parallel()
+	root := testCgroup(t)
+	defer func() { _ = os.Remove(filepath.Join(root, groupDir)) }()
+	var last uint64
+	for round := range 3 {
+		g, err := newCgroup(root, "x", Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(string(g), &st); err != nil || st.Ino == last {
+			t.Errorf("round %d: the group of before (%v)", round, err)
+		}
+		last = st.Ino
+		if err := os.MkdirAll(filepath.Join(string(g), "sub/sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cgroup(filepath.Join(root, groupDir, "x")).remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A disk that does not answer holds a start for a moment, and has one look at a time.
+func TestBeforeIsLimited(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "ready")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var l Linux
+	if st := l.before(file); st.Ino == 0 || l.looks.Load() {
+		t.Errorf("a file that is there: inode %d, still looking %v", st.Ino, l.looks.Load())
+	}
+	l.looks.Store(true) // as one that hangs leaves it
+	if st := l.before(file); st.Ino != 0 {
+		t.Error("looked while another look was not answered")
+	}
+}

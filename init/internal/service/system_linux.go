@@ -92,8 +92,8 @@ func (l *Linux) Start(s *Spec, ready func()) (Process, error) {
 	return p, nil
 }
 
-// lookPatience is how long a start waits for the disk on which the file of ReadyFile is.
-const lookPatience = 20 * time.Millisecond
+// lookPatience is how long a start waits for the disk on which the file of ReadyFile is. A busy machine answers in it.
+const lookPatience = 250 * time.Millisecond
 
 // before returns what there is of the file of ReadyFile; nothing if its disk does not answer. While one does not, there is no
 // other look.

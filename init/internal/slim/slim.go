@@ -4,8 +4,10 @@
 // Go program of half a megabyte three pages of two megabytes: two for the heap
 // and one for its variables. So the program asks for none before the runtime
 // begins (init/entry_*.s), which holds for all memory that is touched from then
-// on, and for every program that is started. Start takes that back for the
-// others, and keeps it for what this process has.
+// on, and for every program that is started. PID 1, which stays, leaves it so but
+// while it starts another (Allow, Forbid): memory that the runtime maps later
+// would get huge pages, too. The engine, which mostly goes soon and starts
+// programs in several places, keeps it for what it has when it begins (Start).
 package slim
 
 import (
@@ -17,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start is to be called once /proc is mounted, before anything is started.
+// Start keeps this process's memory so far without huge pages, and allows them
+// for what comes. It is to be called before anything is started.
 func Start() {
 	for _, m := range mappings("/proc/self/maps") {
 		if m.anonymous && m.perms == "rw-p" {
@@ -30,8 +33,7 @@ func Start() {
 // Allow lets this process and those that it starts have huge pages again.
 func Allow() { set(0) }
 
-// Forbid takes that back. A process that never allows them but while it starts
-// others gets none for memory that the runtime maps later, either.
+// Forbid takes that back.
 func Forbid() { set(1) }
 
 //go:noinline
